@@ -1,0 +1,202 @@
+"""The layout of a run's folder, and the small records that machine and watcher exchange in it.
+
+    run.json                    who owns the run, its cap, its attempts (written before spending)
+    input/config.json           the effective TrainingConfig (JSON, no secrets)
+    input/training.yaml         the user's file, as it was
+    input/train.jsonl, eval.jsonl
+    input/base/...              the base model, where it is a folder of the user's
+    checkpoints/ckpt-<step>-<attempt>/{state.safetensors,state.json,manifest.json}
+    attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, output.log, failure.json
+    stop.json                   the watcher's wish: checkpoint, then exit
+    adapter/...                 the finished adapter
+    done.json                   written last, once: nothing after it counts
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, ClassVar, Self, TypeVar
+
+from kwanzaa_compute.errors import StoreError, StoreMissingError
+from kwanzaa_compute.store.objects import Store
+
+RUN = "run.json"
+CONFIG = "input/config.json"
+USER_YAML = "input/training.yaml"
+TRAIN_DATA = "input/train.jsonl"
+EVAL_DATA = "input/eval.jsonl"
+BASE_MODEL = "input/base"
+CHECKPOINTS = "checkpoints"
+STOP = "stop.json"
+ADAPTER = "adapter"
+DONE = "done.json"
+
+
+class TrainingPhase(StrEnum):
+    """What the trainer is doing; each phase may be silent for a different time."""
+
+    DOWNLOAD = "download"
+    LOAD = "load"
+    TRAIN = "train"
+    EVAL = "eval"
+    SAVE = "save"
+
+
+class _Record:
+    """JSON in and out; unknown keys of a newer version are ignored, missing ones are an error."""
+
+    what: ClassVar[str] = "record"
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True).encode()  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Self:
+        """Raises `StoreError` where the bytes are not such a record."""
+        try:
+            raw = json.loads(data)
+            known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+            return cls(**{key: value for key, value in raw.items() if key in known})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise StoreError(f"a {cls.what} in the store cannot be read") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat(_Record):
+    """Where the trainer is. Stale by the *watcher's* clock since `sequence` last changed."""
+
+    what: ClassVar[str] = "heartbeat"
+
+    sequence: int
+    phase: str
+    attempt: int
+    step: int = 0
+    total_steps: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    eval_loss: float | None = None
+    tokens: int = 0
+    tokens_per_second: float | None = None
+    eta_s: float | None = None
+    gpu_memory_gib: float | None = None
+    checkpoint: str | None = None
+    save_s: float | None = None
+    """How long the last checkpoint took, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done(_Record):
+    """The run is complete. `files` maps each file of the adapter to its sha256."""
+
+    what: ClassVar[str] = "done marker"
+
+    attempt: int
+    step: int
+    files: dict[str, str]
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure(_Record):
+    """Why an attempt ended on its own. Only a retryable failure is tried on another machine."""
+
+    what: ClassVar[str] = "failure record"
+
+    attempt: int
+    message: str
+    retryable: bool
+    mend: str = ""
+    stopped: bool = False
+    """True: it was asked to stop and did, after a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest(_Record):
+    """A wish of the watcher's: save a checkpoint, then exit."""
+
+    what: ClassVar[str] = "stop request"
+
+    attempt: int
+    reason: str
+
+
+R = TypeVar("R", bound=_Record)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Typed access to one run's folder."""
+
+    store: Store
+
+    def heartbeat(self, attempt: int) -> Heartbeat | None:
+        """The trainer's last word in this attempt; None before its first."""
+        return self._read(f"attempts/{attempt}/heartbeat.json", Heartbeat)
+
+    def put_heartbeat(self, beat: Heartbeat) -> None:
+        """Replaces the attempt's heartbeat."""
+        self.store.put(f"attempts/{beat.attempt}/heartbeat.json", beat.to_json())
+
+    def failure(self, attempt: int) -> Failure | None:
+        """Why this attempt ended on its own; None where it has not said so."""
+        return self._read(f"attempts/{attempt}/failure.json", Failure)
+
+    def put_failure(self, failure: Failure) -> None:
+        """Says why the attempt ends."""
+        self.store.put(f"attempts/{failure.attempt}/failure.json", failure.to_json())
+
+    def done(self) -> Done | None:
+        """The done marker; None while the run is not complete."""
+        return self._read(DONE, Done)
+
+    def put_done(self, done: Done) -> None:
+        """Completes the run. Raises `StoreExistsError` where it is complete already."""
+        self.store.create(DONE, done.to_json())
+
+    def stop_request(self) -> StopRequest | None:
+        """What the watcher wishes; None where it wishes nothing."""
+        return self._read(STOP, StopRequest)
+
+    def put_stop_request(self, request: StopRequest) -> None:
+        """Asks the trainer to save a checkpoint and exit."""
+        self.store.put(STOP, request.to_json())
+
+    def clear_stop_request(self) -> None:
+        """Takes the wish back, before another attempt starts."""
+        self.store.delete(STOP)
+
+    def metrics(self) -> list[Mapping[str, Any]]:
+        """Every metrics row of all attempts, in order; a resumed step's newest row wins."""
+        rows: dict[tuple[int, str], Mapping[str, Any]] = {}
+        names = [o.path for o in self.store.list("attempts") if o.path.endswith("/metrics.jsonl")]
+        for name in sorted(names, key=_attempt_of):
+            for line in self.store.get(name).splitlines():
+                try:
+                    row = json.loads(line)
+                    rows[int(row["step"]), str(row["kind"])] = row
+                except (ValueError, KeyError, TypeError):
+                    continue  # a half-written last line of a machine that vanished
+        return [rows[key] for key in sorted(rows)]
+
+    def attempts(self) -> list[int]:
+        """Numbers of the attempts that have left anything here, ascending."""
+        return sorted({_attempt_of(o.path) for o in self.store.list("attempts")})
+
+    def log(self, attempt: int) -> bytes:
+        """What the attempt printed, as far as it was carried into the store."""
+        try:
+            return self.store.get(f"attempts/{attempt}/output.log")
+        except StoreMissingError:
+            return b""
+
+    def _read(self, path: str, kind: type[R]) -> R | None:
+        try:
+            return kind.from_json(self.store.get(path))
+        except StoreMissingError:
+            return None
+
+
+def _attempt_of(path: str) -> int:
+    number = path.split("/")[1]
+    return int(number) if number.isdigit() else 0

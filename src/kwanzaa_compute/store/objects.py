@@ -1,0 +1,261 @@
+"""Object storage behind one small interface: `file://`, `s3://`, `gs://`, `az://`.
+
+Every call has a time-out and bounded retries, so a silent server never holds us. Neither
+exceptions nor `repr` carry a credential, a signed URL or a query string.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
+
+from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as ObstoreStore
+
+SCHEMES = ("file", "s3", "gs", "az")
+CALL_TIMEOUT_S = 60
+RETRY_FOR_S = 120
+CHUNK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object: its path below the store's root, and its size in bytes."""
+
+    path: str
+    size: int
+
+
+class Store(Protocol):
+    """A folder of objects. Paths are relative, with `/`; a put is atomic: all of it or nothing."""
+
+    @property
+    def url(self) -> str:
+        """Where this store is, without any credential."""
+
+    def put(self, path: str, data: bytes) -> None:
+        """Writes an object, replacing what was there."""
+
+    def create(self, path: str, data: bytes) -> None:
+        """Writes an object that must not exist yet; raises `StoreExistsError` where it does."""
+
+    def get(self, path: str) -> bytes:
+        """Reads an object; raises `StoreMissingError` where there is none."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object of that name."""
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """Every object below `prefix` (a folder), sorted by path."""
+
+    def delete(self, path: str) -> None:
+        """Removes an object; already absent is fine."""
+
+    def upload(self, source: Path, path: str) -> str:
+        """Copies a local file into the store in a stream; returns its sha256 (hex)."""
+
+    def download(self, path: str, target: Path) -> str:
+        """Copies an object to a local file, whole or not at all; returns its sha256 (hex)."""
+
+
+class ObjectStore:
+    """A `Store` on obstore (S3, Google Cloud Storage, Azure Blob, local files)."""
+
+    def __init__(self, url: str, backend: "ObstoreStore") -> None:
+        """Wraps an obstore store that is rooted at `url`. Use `open_store` instead."""
+        self._url = url.rstrip("/")
+        self._backend = backend
+
+    @property
+    def url(self) -> str:
+        """Where this store is, without any credential."""
+        return self._url
+
+    def __repr__(self) -> str:
+        return f"ObjectStore({self._url!r})"
+
+    def put(self, path: str, data: bytes) -> None:
+        """Writes an object, replacing what was there."""
+        import obstore
+
+        with _errors(self._url, path):
+            obstore.put(self._backend, _checked(path), data)
+
+    def create(self, path: str, data: bytes) -> None:
+        """Writes an object that must not exist yet; raises `StoreExistsError` where it does."""
+        import obstore
+
+        with _errors(self._url, path):
+            obstore.put(self._backend, _checked(path), data, mode="create", use_multipart=False)
+
+    def get(self, path: str) -> bytes:
+        """Reads an object; raises `StoreMissingError` where there is none."""
+        import obstore
+
+        with _errors(self._url, path):
+            return bytes(obstore.get(self._backend, _checked(path)).bytes())
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object of that name."""
+        import obstore
+
+        try:
+            with _errors(self._url, path):
+                obstore.head(self._backend, _checked(path))
+        except StoreMissingError:
+            return False
+        return True
+
+    def list(self, prefix: str = "") -> list[StoredObject]:
+        """Every object below `prefix` (a folder), sorted by path."""
+        import obstore
+
+        found: list[StoredObject] = []
+        with _errors(self._url, prefix):
+            for batch in obstore.list(self._backend, _checked(prefix) if prefix else None):
+                found += [StoredObject(item["path"], item["size"]) for item in batch]
+        return sorted(found, key=lambda item: item.path)
+
+    def delete(self, path: str) -> None:
+        """Removes an object; already absent is fine."""
+        import obstore
+
+        try:
+            with _errors(self._url, path):
+                obstore.delete(self._backend, _checked(path))
+        except StoreMissingError:
+            return
+
+    def upload(self, source: Path, path: str) -> str:
+        """Copies a local file into the store in a stream; returns its sha256 (hex)."""
+        import obstore
+
+        digest = file_sha256(source)
+        with _errors(self._url, path):
+            obstore.put(self._backend, _checked(path), source)
+        return digest
+
+    def download(self, path: str, target: Path) -> str:
+        """Copies an object to a local file, whole or not at all; returns its sha256 (hex)."""
+        import obstore
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+        digest = hashlib.sha256()
+        try:
+            with _errors(self._url, path), partial.open("wb") as out:
+                for chunk in obstore.get(self._backend, _checked(path)).stream(CHUNK_BYTES):
+                    data = bytes(chunk)
+                    digest.update(data)
+                    out.write(data)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return digest.hexdigest()
+
+
+def open_store(url: str) -> ObjectStore:
+    """The store at a URL; credentials come from the usual environment of its scheme.
+
+    `file:///folder` is made with mode 0700 where it is missing. Raises `UsageError` for a scheme
+    that is not one of `SCHEMES`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise UsageError(
+            f"{url.split('?')[0]!r} is not a store: its scheme must be one of {known}",
+            mend="for a folder on this machine write file:///absolute/path",
+        )
+    if parts.query or parts.password:
+        raise UsageError(
+            "a store URL never carries a credential", mend="put it into the environment"
+        )
+    return ObjectStore(url, _backend(url, parts.scheme, Path(unquote(parts.path))))
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 (hex) of a local file, read in chunks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
+    from obstore.store import LocalStore, from_url
+
+    if scheme == "file":
+        _private_folder(url, folder)
+        return LocalStore(prefix=folder)
+    return from_url(
+        url,
+        client_options={"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"},
+        retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)},
+    )
+
+
+def _private_folder(url: str, folder: Path) -> None:
+    try:
+        missing = [p for p in (folder, *folder.parents) if not p.exists()]
+        for path in reversed(missing):
+            path.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"the store {url} cannot be created: {error.strerror}", mend="choose another --store"
+        ) from error
+
+
+def _checked(path: str) -> str:
+    """A path that stays inside the store: names come from machines, and machines may lie."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in path:
+        raise StoreError(f"{path!r} is not a path inside a store")
+    return str(pure)
+
+
+class _errors:  # noqa: N801 -- reads as a function: `with _errors(url, path):`
+    """Turns obstore's and the disk's exceptions into ours, without URLs that may be signed."""
+
+    def __init__(self, url: str, path: str) -> None:
+        self._where = f"{path or '/'} in {url}"
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from obstore import exceptions
+
+        if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
+            raise StoreMissingError(f"there is no {self._where}") from None
+        if isinstance(error, FileExistsError | exceptions.AlreadyExistsError):
+            raise StoreExistsError(f"there already is a {self._where}") from None
+        if isinstance(error, PermissionError | exceptions.PermissionDeniedError):
+            raise StoreError(f"no permission for {self._where}") from None
+        if isinstance(error, exceptions.UnauthenticatedError):
+            raise StoreError(f"not signed in for {self._where}") from None
+        if isinstance(error, OSError | exceptions.BaseError):
+            # The original text may hold a signed URL; its class is enough to go by.
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise StoreError(f"the store failed at {self._where}: {reason}") from None
+
+
+def relative_paths(root: Path) -> Iterator[tuple[Path, str]]:
+    """Every file below a local folder with its `/`-separated path, sorted; links are refused."""
+    for path in sorted(root.rglob("*")):
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link; a store holds plain files only")
+        if path.is_file():
+            yield path, path.relative_to(root).as_posix()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that a store names, below a local folder and nowhere else."""
+    path = (folder / _checked(name)).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise StoreError(f"{name!r} would leave {folder}")
+    return path
