@@ -1,15 +1,15 @@
 """The layout of a run's folder, and the small records that machine and watcher exchange in it.
 
-    run.json                    who owns the run, its cap, its attempts (written before spending)
-    input/config.json           the effective TrainingConfig (JSON, no secrets)
-    input/training.yaml         the user's file, as it was
-    input/train.jsonl, eval.jsonl
-    input/base/...              the base model, where it is a folder of the user's
-    checkpoints/ckpt-<step>-<attempt>/{state.safetensors,state.json,manifest.json}
-    attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, output.log, failure.json
-    stop.json                   the watcher's wish: checkpoint, then exit
-    adapter/...                 the finished adapter
-    done.json                   written last, once: nothing after it counts
+run.json                    who owns the run, its cap, its attempts (written before spending)
+input/config.json           the effective TrainingConfig (JSON, no secrets)
+input/training.yaml         the user's file, as it was
+input/train.jsonl, eval.jsonl
+input/base/...              the base model, where it is a folder of the user's
+checkpoints/ckpt-<step>-<attempt>/{state.safetensors,state.json,manifest.json}
+attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, output.log, failure.json
+stop.json                   the watcher's wish: checkpoint, then exit
+adapter/...                 the finished adapter
+done.json                   written last, once: nothing after it counts
 """
 
 import json

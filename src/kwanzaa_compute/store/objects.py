@@ -170,7 +170,7 @@ def open_store(url: str) -> ObjectStore:
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise UsageError(
-            f"{url.split('?')[0]!r} is not a store: its scheme must be one of {known}",
+            f"{url.partition('?')[0]!r} is not a store: its scheme must be one of {known}",
             mend="for a folder on this machine write file:///absolute/path",
         )
     if parts.query or parts.password:

@@ -1,0 +1,249 @@
+"""`Compute`: the library's front door. Plan, train, and find your runs again."""
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.planning import Options, Planned, plan_run
+from kwanzaa_compute.compute.run import Run
+from kwanzaa_compute.config import LoadedConfig
+from kwanzaa_compute.drivers.contract import DriverContext
+from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
+from kwanzaa_compute.drivers.provider import Provider
+from kwanzaa_compute.errors import BudgetError, KwanzaaError, NothingFitsError
+from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute.runs.candidates import dump_offers
+from kwanzaa_compute.runs.ledger import Ledger
+from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
+from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.runs.supervisor import Step, Supervisor
+from kwanzaa_compute.store import open_store
+from kwanzaa_compute.store.folder import RUN
+
+MOST_CANDIDATES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ForSale:
+    """What the providers sell now; a provider that could not be asked is a warning, no failure."""
+
+    offers: tuple[Offer, ...]
+    warnings: Mapping[str, str]
+
+
+class Compute:
+    """One user's runs on this machine: the ledger, the providers and the store beneath them."""
+
+    def __init__(
+        self,
+        *,
+        home: Path | str | None = None,
+        store: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        catalogue: Catalogue | None = None,
+    ) -> None:
+        """Nothing is read or created before it is needed.
+
+        `home` is where the ledger lies (default `$KWANZAA_HOME`, then `~/.kwanzaa`); `store` is
+        the URL below which runs keep their folders (default: `$KWANZAA_STORE`, the config, then a
+        folder in `home`); `environment` is where credentials are looked up.
+        """
+        given = dict(os.environ if environment is None else environment)
+        self.home = Path(home or given.get("KWANZAA_HOME") or Path.home() / ".kwanzaa").absolute()
+        self.environment: Mapping[str, str] = {**given, "KWANZAA_HOME": str(self.home)}
+        self.clock = clock or Clock()
+        self._store = store or given.get("KWANZAA_STORE") or None
+        self._catalogue = catalogue
+        self._providers: dict[str, Provider] = {}
+
+    # -- parts --------------------------------------------------------------------------------
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger in `home`; made at first use."""
+        return Ledger(self.home / "ledger.sqlite", self.clock)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The providers that are installed, and the driver packages that are broken."""
+        return self._catalogue or discover()
+
+    @cached_property
+    def owner(self) -> str:
+        """Eight letters that mark this user's machines; made once, kept in `home`."""
+        path = self.home / "owner"
+        try:
+            return path.read_text().strip()
+        except FileNotFoundError:
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(self.environment.get("KWANZAA_OWNER") or secrets.token_hex(4))
+            return path.read_text().strip()
+
+    def provider(self, name: str) -> Provider:
+        """The provider of that name, its driver built at first use."""
+        if name not in self._providers:
+            info = self.catalogue.find(name)
+            context = DriverContext(self.environment, self.clock)
+            self._providers[name] = Provider(info, build_driver(info, context), self.clock)
+        return self._providers[name]
+
+    def supervisor(self) -> Supervisor:
+        """A watcher of its own; any number may be at work at once."""
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        return Supervisor(
+            self.ledger,
+            self.provider,
+            open_store,
+            self.clock,
+            holder=holder,
+            environment=self.environment,
+        )
+
+    # -- buying -------------------------------------------------------------------------------
+
+    def offers(self, providers: Sequence[str] | None = None) -> ForSale:
+        """What is for sale now, of these providers or of all; they are asked side by side."""
+        names = list(providers or self.catalogue.providers)
+        if providers:
+            for name in names:
+                self.catalogue.find(name)  # a wrong name is an error, not a warning
+        with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
+            answers = list(pool.map(self._ask, names))
+        found = tuple(offer for answer in answers if isinstance(answer, tuple) for offer in answer)
+        warnings = {
+            name: answer.message
+            for name, answer in zip(names, answers, strict=True)
+            if isinstance(answer, KwanzaaError)
+        }
+        return ForSale(found, warnings)
+
+    def _ask(self, name: str) -> tuple[Offer, ...] | KwanzaaError:
+        try:
+            return self.provider(name).offers()
+        except KwanzaaError as error:
+            return error
+
+    def plan(self, config: Path | str | LoadedConfig, options: Options | None = None) -> Planned:
+        """What the whole run would cost on every offer, and why the others are refused.
+
+        Spends nothing. Raises `ConfigError` or `DataError` where the run could not work at all.
+        """
+        return plan_run(self, config, options or Options())
+
+    # -- training -----------------------------------------------------------------------------
+
+    def train(
+        self,
+        config: Path | str | LoadedConfig,
+        options: Options | None = None,
+        *,
+        planned: Planned | None = None,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> Run:
+        """Plans (unless `planned` is given), sends everything up and launches the first machine.
+
+        Returns as soon as the machine has been asked for: `Run.wait` sees the run through.
+        Raises `NothingFitsError` where no offer fits, `BudgetError` where money would be spent
+        and there is no cap.
+        """
+        planned = planned or self.plan(config, options)
+        candidates = self._candidates(planned)
+        record = self._record(planned, candidates)
+        store = open_store(record.store_url)
+        say(f"sending config and data to {record.store_url}")
+        upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
+        store.put(RUN, run_json(record, []))
+        self.ledger.add_run(record)
+        run = Run(self, record.id)
+        run.launch()
+        return run
+
+    def _candidates(self, planned: Planned) -> list[Offer]:
+        here = self.catalogue.providers
+        ranked = [c.offer for c in planned.plan.candidates if c.offer.provider in here]
+        if not ranked:
+            there = {candidate.offer.provider for candidate in planned.plan.candidates}
+            raise NothingFitsError(
+                f"this run fits on {', '.join(sorted(there))}, none of which is installed here"
+                if there
+                else "no offer fits this run",
+                mend="kwanzaa plan CONFIG --explain says why; kwanzaa providers, what is here",
+            )
+        if planned.max_usd is None and not ranked[0].own_machine:
+            raise BudgetError(
+                "a run that costs money needs a cap", mend="add --max-usd, or compute.max_usd"
+            )
+        if planned.max_usd is None:
+            ranked = [offer for offer in ranked if offer.own_machine]
+        return ranked[:MOST_CANDIDATES]
+
+    def _record(self, planned: Planned, candidates: list[Offer]) -> RunRecord:
+        config = planned.loaded.config
+        now = self.clock.now()
+        words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
+        run_id = f"{words or 'run'}-{secrets.token_hex(3)}"
+        root = self.store_root(config.compute.store)
+        return RunRecord(
+            id=run_id,
+            name=config.run.name,
+            owner=self.owner,
+            store_url=f"{root}/runs/{run_id}",
+            state=RunState.RUNNING,
+            wish=Wish.RUN,
+            created_at=now,
+            config=config.to_json().decode(),
+            candidates=dump_offers(candidates),
+            max_usd=planned.max_usd,
+            max_hours=planned.max_hours,
+            output_dir=str(Path(config.output_dir).expanduser().absolute()),
+            estimate_usd=planned.plan.candidates[0].usd.expected,
+        )
+
+    def chosen_store(self, configured: str | None) -> str | None:
+        """The store that somebody chose: the constructor's, `$KWANZAA_STORE`, the config's."""
+        return self._store or configured
+
+    def store_root(self, configured: str | None) -> str:
+        """The URL below which runs keep their folders; a folder in `home` where none was chosen."""
+        root = self.chosen_store(configured) or (self.home / "store").as_uri()
+        return (root if urlsplit(root).scheme else Path(root).absolute().as_uri()).rstrip("/")
+
+    # -- finding runs again -------------------------------------------------------------------
+
+    def run(self, run_id: str) -> Run:
+        """The run of this id, or of a unique beginning of it; `UsageError` where there is none."""
+        return Run(self, self.ledger.run(run_id).id)
+
+    def runs(self) -> list[Run]:
+        """All runs, newest first."""
+        return [Run(self, record.id) for record in self.ledger.runs()]
+
+    def resume(self, run_id: str, *, max_usd: Decimal | None = None) -> Run:
+        """Reopens a run that ended without an adapter, to go on from its newest checkpoint.
+
+        An open run is returned as it is: `Run.wait` takes it over where nobody watches it.
+        """
+        run = self.run(run_id)
+        record = run.record
+        if record.state not in (RunState.RUNNING, RunState.DONE):
+            self.ledger.reopen(
+                record.id,
+                candidates=record.candidates,
+                max_usd=record.max_usd if max_usd is None else max_usd,
+            )
+        return run
+
+    def watch(self) -> list[Step]:
+        """One step of every open run that nobody else watches."""
+        return self.supervisor().sweep()

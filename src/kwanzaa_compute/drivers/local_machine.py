@@ -1,0 +1,115 @@
+"""The process that stands for a machine of `local`: it runs one command under a time limit.
+
+    python -m kwanzaa_compute.drivers.local_machine FOLDER MAX_SECONDS -- COMMAND...
+
+It outlives the process that started it, ends the command's whole process tree when the time is
+up, when it is told to (SIGTERM) or when it is killed itself (Linux), and leaves `exit.json`.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+DEADLINE_EXIT_CODE = 124
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command and returns its exit code (negative: the signal that ended it)."""
+    folder, max_s = Path(argv[0]), float(argv[1])
+    command = argv[argv.index("--") + 1 :]
+    _write(folder / "machine.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
+    if (folder / "terminating").exists():
+        return 0  # it was called off before it began; whoever comes second sees the other's mark
+    _prctl(_PR_SET_CHILD_SUBREAPER)  # grandchildren that outlive their parent come to us
+    child = _start(command, folder)
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        _kill_tree(child.pid)
+
+    signal.signal(signal.SIGTERM, end)
+    code = _wait(child, max_s)
+    _kill_tree(child.pid)
+    _write(folder / "exit.json", {"exit_code": code})
+    return 0
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in the kernel's ticks: a pid alone may be somebody else's by now."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _start(command: list[str], folder: Path) -> "subprocess.Popen[bytes]":
+    with (folder / "output.log").open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),  # noqa: PLW1509 -- this process has one thread
+        )
+
+
+def _wait(child: "subprocess.Popen[bytes]", max_s: float) -> int:
+    try:
+        return child.wait(timeout=max_s)
+    except subprocess.TimeoutExpired:
+        _kill_tree(child.pid)
+        child.wait()
+        return DEADLINE_EXIT_CODE
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None  # elsewhere the driver ends the process group itself
+    libc = ctypes.CDLL(None)  # loaded before the fork: nothing may be imported after it
+    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _prctl(option: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, 1, 0, 0, 0)
+
+
+def _kill_tree(leader: int) -> None:
+    """Kills the command's session and everything that was started below this process."""
+    for group in {leader, *_descendants(os.getpid())}:
+        for kill in (os.killpg, os.kill):
+            try:
+                kill(group, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            direct = [int(child) for child in children.read_text().split()]
+        except OSError:
+            continue  # the thread ended while we looked
+        for child in direct:
+            found += [child, *_descendants(child)]
+    return found
+
+
+def _write(path: Path, content: dict[str, float | int | str]) -> None:
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content))
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""Which machine does the whole run cheapest, and why every other one is out.
+
+A plan weighs a hundred thousand offers in a third of a second: what depends on the kind of machine
+alone is worked out once for each kind, prices are whole micro-dollars, and candidates and
+refusals are put into words when somebody looks at them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from kwanzaa_compute.market.candidates import Candidate, Reason, Refusal
+from kwanzaa_compute.market.costs import Extras
+from kwanzaa_compute.market.offers import Offer, Precision, Requirements
+from kwanzaa_compute.market.quotes import Asked, Settings
+from kwanzaa_compute.market.recipe import Recipe, recipe_from_config
+from kwanzaa_compute.market.scenarios import runs_per_budget
+from kwanzaa_compute.market.shapes import ModelShape
+from kwanzaa_compute.market.sizing import Sizing, disk_needed, memory_needed
+from kwanzaa_compute.market.speed import SpeedReceipt
+from kwanzaa_compute.market.weighing import Lazily, Weighed
+from kwanzaa_compute.market.workload import Workload
+
+if TYPE_CHECKING:
+    from kwanzaa_compute.config import TrainingConfig
+
+__all__ = [
+    "Candidate",
+    "Extras",
+    "Plan",
+    "Reason",
+    "Refusal",
+    "Settings",
+    "make_plan",
+    "requirements_for",
+    "settings_for",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every offer, either ranked by what the whole run would cost or refused with its reason.
+
+    `sizing` is the memory that the run needs, line by line; `made_at` seconds since the epoch.
+    """
+
+    candidates: Sequence[Candidate]
+    refused: Sequence[Refusal]
+    requirements: Requirements
+    workload: Workload
+    sizing: Sizing
+    made_at: float | None = None
+
+    @property
+    def best(self) -> Candidate | None:
+        """The candidate that is expected to do the whole run cheapest; None if nothing fits."""
+        return self.candidates[0] if self.candidates else None
+
+    def runs_per_budget(self, budget_usd: Decimal, *, success_rate: Decimal = Decimal(1)) -> int:
+        """How many (successful) runs the budget pays for on the best candidate; 0 if none fits.
+
+        Raises ValueError where the best candidate is this very machine: there is no limit then.
+        """
+        if self.best is None:
+            return 0
+        return runs_per_budget(budget_usd, self.best.usd.expected, success_rate=success_rate)
+
+    def to_json(self) -> str:
+        """The plan as JSON, to be saved and applied later."""
+        from kwanzaa_compute.market.saved import plan_to_json
+
+        return plan_to_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """A saved plan. Raises UsageError where it is no plan, or one of another version."""
+        from kwanzaa_compute.market.saved import plan_from_json
+
+        return plan_from_json(text)
+
+
+def requirements_for(
+    config: "TrainingConfig",
+    shape: ModelShape,
+    *,
+    recipe: Recipe | None = None,
+    features: frozenset[str] = frozenset(),
+) -> Requirements:
+    """What a validated training.yaml asks of a machine, its limits and wishes included."""
+    recipe = recipe or recipe_from_config(config)
+    compute = config.compute
+    return Requirements(
+        vram_gib=memory_needed(shape, recipe).total_gib,
+        disk_gib=disk_needed(shape, recipe).total_gib,
+        precision=(
+            Precision.BF16_PREFERRED if recipe.compute == "bf16" else Precision.FP16_ALLOWED
+        ),
+        max_usd=compute.max_usd,
+        max_hours=compute.max_hours,
+        deadline_h=compute.deadline_hours,
+        spot=compute.spot,
+        gpu=compute.gpu,
+        features=features,
+    )
+
+
+def settings_for(
+    config: "TrainingConfig",
+    *,
+    now: float | None = None,
+    receipts: tuple[SpeedReceipt, ...] = (),
+    cached: frozenset[str] = frozenset(),
+    features: Mapping[str, frozenset[str]] | None = None,
+) -> Settings:
+    """What a validated training.yaml says of providers and buffer, beside what the caller knows."""
+    compute = config.compute
+    return Settings(
+        now=now,
+        extras=Extras(buffer=Decimal(str(compute.buffer_fraction))),
+        providers=compute.provider or (),
+        cached=cached,
+        features=features or {},
+        receipts=receipts,
+    )
+
+
+def make_plan(  # noqa: PLR0917 - these are what a plan is made of, in the order of its making
+    requirements: Requirements,
+    offers: Iterable[Offer],
+    workload: Workload,
+    shape: ModelShape,
+    recipe: Recipe,
+    settings: Settings | None = None,
+) -> Plan:
+    """Ranks every offer by the expected cost of the whole run, or refuses it with a reason.
+
+    Equal costs are ranked by time, then by memory. Nothing is bought, asked or read here.
+    """
+    settings = settings or Settings()
+    asked = Asked(requirements, workload, shape, recipe, settings)
+    weighed = Weighed(asked, tuple(offers))
+    return Plan(
+        Lazily(len(weighed.ranked), weighed.candidate),
+        Lazily(len(weighed.refused), weighed.refusal),
+        requirements,
+        workload,
+        memory_needed(shape, recipe),
+        settings.now,
+    )

@@ -1,0 +1,236 @@
+"""One quote for every kind of machine: all that does not depend on the price, worked out once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+
+from kwanzaa_compute.market.candidates import Detail, Reason
+from kwanzaa_compute.market.costs import (
+    Course,
+    Courses,
+    Extras,
+    billed_units,
+    checkpoint_interval_s,
+    courses,
+    disk_cost_micro,
+    egress_micro,
+    set_up,
+)
+from kwanzaa_compute.market.gpus import GPU, gpu_matches
+from kwanzaa_compute.market.offers import Offer, Precision, Requirements
+from kwanzaa_compute.market.recipe import Recipe, compute_on
+from kwanzaa_compute.market.shapes import ModelShape
+from kwanzaa_compute.market.sizing import memory_needed
+from kwanzaa_compute.market.speed import Speed, SpeedReceipt, speed
+from kwanzaa_compute.market.terms import Terms, terms_of
+from kwanzaa_compute.market.workload import Workload
+
+MAX_PRICE_AGE_DAYS = 270
+STALE_AFTER_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a plan takes into account beside the run itself.
+
+    `now` is in seconds since the epoch (None: prices' age is not looked at). Prices older than
+    `max_price_age_days` are refused, older than `stale_after_days` marked. `cached` names the
+    providers whose machines have the base model already. `features` says what each provider can
+    do; one that is not named is judged by its terms alone. An empty `providers` means all.
+    """
+
+    now: float | None = None
+    max_price_age_days: int = MAX_PRICE_AGE_DAYS
+    stale_after_days: int = STALE_AFTER_DAYS
+    extras: Extras = field(default_factory=Extras)
+    providers: tuple[str, ...] = ()
+    allow_attended: bool = False
+    allow_arm: bool = False
+    cached: frozenset[str] = frozenset()
+    features: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    receipts: tuple[SpeedReceipt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Everything that a plan is made from but the offers."""
+
+    requirements: Requirements
+    workload: Workload
+    shape: ModelShape
+    recipe: Recipe
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What depends on the GPU alone: why it will not do, or how fast it is."""
+
+    refusal: tuple[Reason, Detail] | None
+    training: Speed | None = None
+    evaluating: Speed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """How the run goes on one kind of machine, in billed seconds; only the price is missing.
+
+    `fixed_micro` is what is paid whatever the hourly price: disk and egress.
+    """
+
+    refusal: tuple[Reason, Detail] | None
+    courses: Courses | None = None
+    training: Speed | None = None
+    billed_s: int = 0
+    disk_micro: int = 0
+    egress_micro: int = 0
+    checkpoint_every_s: float | None = None
+
+    @property
+    def fixed_micro(self) -> int:
+        """What is paid whatever the hourly price."""
+        return self.disk_micro + self.egress_micro
+
+
+def pace_of(gpu: GPU, asked: Asked) -> Pace:
+    """Whether a GPU will do at all, and how fast it is. Done once for each GPU."""
+    refusal = _gpu_refusal(gpu, asked)
+    if refusal:
+        return Pace(refusal)
+    count, receipts = asked.requirements.gpu_count, asked.settings.receipts
+    training, evaluating = (
+        speed(asked.shape, asked.recipe, gpu, gpu_count=count, training=mode, receipts=receipts)
+        for mode in (True, False)
+    )
+    return Pace(None, training, evaluating)
+
+
+def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
+    wanted, settings = asked.requirements, asked.settings
+    if wanted.gpu and not gpu_matches(gpu, wanted.gpu):
+        return Reason.WRONG_GPU, (wanted.gpu,)
+    if not gpu.known:
+        return Reason.UNKNOWN_GPU, ()
+    if gpu.arch == "arm" and not gpu.is_cpu and not settings.allow_arm:
+        return Reason.ARM, ()
+    need = wanted.vram_gib
+    if gpu.is_cpu:
+        need = memory_needed(asked.shape, asked.recipe, on_gpu=False).total_gib
+    if gpu.vram_gib < need:
+        return Reason.VRAM, (need - gpu.vram_gib, need, gpu.vram_gib)
+    if wanted.precision is Precision.BF16_REQUIRED and not gpu.bf16:
+        return Reason.NO_BF16, ()
+    return None
+
+
+def quote(offer: Offer, pace: Pace, asked: Asked) -> Quote:
+    """How the run goes on machines of this offer's kind, whatever they cost an hour."""
+    refusal = _machine_refusal(offer, asked) or pace.refusal
+    if refusal or pace.training is None or pace.evaluating is None:
+        return Quote(refusal)
+    terms, settings = terms_of(offer.provider), asked.settings
+    extras = settings.extras
+    cached = extras.model_cached or offer.provider in settings.cached
+    batches = -(-extras.runs // max(1, offer.gpu_count // asked.requirements.gpu_count))
+    went = courses(
+        asked.workload,
+        pace.training,
+        pace.evaluating,
+        set_up(terms, asked.shape, asked.recipe, cached=cached),
+        terms=terms,
+        extras=extras,
+        batches=batches,
+        spot=offer.spot,
+    )
+    refusal = _time_refusal(offer, went, asked.requirements)
+    if refusal:
+        return Quote(refusal)
+    return _priced_later(offer, went, pace.training, terms, asked)
+
+
+def _priced_later(
+    offer: Offer, went: Courses, training: Speed, terms: Terms, asked: Asked
+) -> Quote:
+    extras = asked.settings.extras
+    billed_s = billed_units(went.expected.billed_s, offer.billing_step_s, offer.minimum_s)
+    rate = extras.interruptions_per_h
+    rate = terms.interruptions_per_h if rate is None else rate
+    return Quote(
+        None,
+        went,
+        training,
+        billed_s,
+        disk_cost_micro(offer.disk_usd_per_gib_hour, asked.requirements.disk_gib, billed_s),
+        egress_micro(terms, asked.shape, asked.recipe, extras.runs),
+        checkpoint_interval_s(extras.save_s, rate) if offer.spot and rate > 0 else None,
+    )
+
+
+def _machine_refusal(offer: Offer, asked: Asked) -> tuple[Reason, Detail] | None:
+    """Why this kind of machine will not do, whatever its GPU."""
+    return _unwanted(offer, asked) or _too_small(offer, asked.requirements)
+
+
+def _unwanted(offer: Offer, asked: Asked) -> tuple[Reason, Detail] | None:
+    wanted, settings = asked.requirements, asked.settings
+    named = offer.provider in settings.providers
+    if settings.providers and not named:
+        return Reason.PROVIDER, (" or ".join(settings.providers),)
+    if offer.attended and not settings.allow_attended and not named:
+        return Reason.ATTENDED, ()
+    missing = _missing_features(offer.provider, asked)
+    if missing:
+        return Reason.FEATURES, (", ".join(sorted(missing)),)
+    if not offer.own_machine and wanted.spot is not None and offer.spot is not wanted.spot:
+        return (Reason.SPOT_ONLY if wanted.spot else Reason.ON_DEMAND_ONLY), ()
+    return None
+
+
+def _too_small(offer: Offer, wanted: Requirements) -> tuple[Reason, Detail] | None:
+    if offer.gpu_count < wanted.gpu_count:
+        return Reason.GPU_COUNT, (offer.gpu_count, wanted.gpu_count)
+    if offer.disk_gib is not None and offer.disk_gib < wanted.disk_gib:
+        return Reason.DISK, (wanted.disk_gib - offer.disk_gib, wanted.disk_gib, offer.disk_gib)
+    return None
+
+
+def _missing_features(provider: str, asked: Asked) -> frozenset[str]:
+    required = asked.requirements.features
+    known = asked.settings.features.get(provider)
+    return required - known if known is not None else required & terms_of(provider).lacks
+
+
+def _time_refusal(
+    offer: Offer, went: Courses, wanted: Requirements
+) -> tuple[Reason, Detail] | None:
+    expected_h, late_h = went.expected.wall_s / 3600, went.p95.wall_s / 3600
+    billed_h = went.expected.billed_s / 3600
+    if wanted.max_hours is not None and billed_h > wanted.max_hours:
+        return Reason.TOO_LONG, (billed_h, wanted.max_hours)
+    if wanted.deadline_h is not None and expected_h > wanted.deadline_h:
+        return Reason.DEADLINE, (expected_h, wanted.deadline_h)
+    if wanted.deadline_h is not None and offer.spot and late_h > wanted.deadline_h:
+        return Reason.SPOT_DEADLINE, (late_h, wanted.deadline_h)
+    return None
+
+
+def course_seconds(course: Course, offer: Offer) -> int:
+    """What a course puts on this offer's bill, rounded up to its billing step."""
+    return billed_units(course.billed_s, offer.billing_step_s, offer.minimum_s)
+
+
+def with_buffer(micro: int, buffer: Decimal) -> int:
+    """The amount with the buffer on top, rounded up to a whole micro-dollar."""
+    if buffer <= 0:
+        return micro
+    numerator, denominator = buffer.as_integer_ratio()
+    return micro + -(-micro * numerator // denominator)
+
+
+def fallback_mark(gpu: GPU, asked: Asked) -> str | None:
+    """What to say where the GPU cannot compute in the format that was asked for."""
+    used = compute_on(asked.recipe, gpu)
+    if used == asked.recipe.compute or gpu.is_cpu:
+        return None
+    return f"computes in {used}: {gpu.name} has no {asked.recipe.compute}"

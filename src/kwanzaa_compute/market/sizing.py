@@ -1,0 +1,262 @@
+"""How much GPU memory and disk a run needs, line by line, and the ladder for when it is short.
+
+Import-light on purpose: the trainer plans its memory with it on the GPU machine. Calibrated
+against peaks measured on an H200 with OLMo-7B; the unit tests hold the predictions against them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from kwanzaa_compute.market.recipe import FUSED, CodePath, Recipe
+from kwanzaa_compute.market.shapes import (
+    ModelShape,
+    find_shape,
+    known_models,
+    shape_from_config_json,
+)
+
+__all__ = [
+    "LADDER",
+    "ModelShape",
+    "Rung",
+    "Sizing",
+    "SizingLine",
+    "disk_needed",
+    "find_shape",
+    "known_models",
+    "memory_needed",
+    "rungs_that_fit",
+    "shape_from_config_json",
+]
+
+GIB = 1024**3
+
+_OPTIMIZER_BYTES = {
+    "adamw_torch": 8.0,
+    "adamw_torch_fused": 8.0,
+    "paged_adamw_32bit": 8.0,
+    "adamw_8bit": 2.0 + 2 * 4 / 256,
+    "paged_adamw_8bit": 2.0 + 2 * 4 / 256,
+}
+"""Bytes of state for one trained parameter; 8-bit states share a constant in blocks of 256."""
+
+CUDA_CONTEXT_GIB = 0.5
+"""What the driver, cuBLAS and the kernels take before the first tensor (0.4 to 0.6 seen)."""
+CPU_PROCESS_GIB = 0.8
+"""What a Python process with torch and transformers takes before the first tensor."""
+FRAGMENTATION_SHARE = 0.09
+FRAGMENTATION_GIB = 0.75
+"""Reserved beyond allocated, as measured: 0.4 to 1.5 GiB with recomputation, 2.4 without."""
+
+_TORCH_GIB = 7.0
+"""torch with its CUDA libraries, transformers, peft and bitsandbytes, unpacked."""
+_SCRATCH_GIB = 4.0
+"""Logs, the data, its tokens, and room that must not run out."""
+
+
+@dataclass(frozen=True, slots=True)
+class SizingLine:
+    """One part of what is needed, with how it was worked out."""
+
+    what: str
+    gib: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """What a run needs of memory, or of disk, with every part of it."""
+
+    lines: tuple[SizingLine, ...]
+
+    @property
+    def total_gib(self) -> float:
+        """All parts together, in GiB."""
+        return sum(line.gib for line in self.lines)
+
+    def gib(self, what: str) -> float:
+        """The part of that name; 0 where there is none."""
+        return sum(line.gib for line in self.lines if line.what == what)
+
+    @property
+    def allocated_gib(self) -> float:
+        """What torch reports as its peak: everything but the context and fragmentation."""
+        return self.total_gib - self.gib("context") - self.gib("fragmentation")
+
+
+def memory_needed(shape: ModelShape, recipe: Recipe, *, on_gpu: bool = True) -> Sizing:
+    """The peak memory of training `shape` by `recipe` on one GPU, line by line.
+
+    Set `on_gpu` to False for a machine without one: there is no CUDA context, and everything is
+    computed in 32 bits.
+    """
+    if not on_gpu:
+        recipe = replace(recipe, compute="fp32")
+    fixed = (*_weights(shape, recipe), *_adapter(shape, recipe))
+    moving = (*_activations(shape, recipe), *_loss(shape, recipe), _workspace(shape, recipe))
+    moving_gib = sum(line.gib for line in moving)
+    slack = min(FRAGMENTATION_GIB, moving_gib) + FRAGMENTATION_SHARE * moving_gib
+    context = CUDA_CONTEXT_GIB if on_gpu else CPU_PROCESS_GIB
+    return Sizing(
+        (
+            *fixed,
+            *moving,
+            SizingLine("fragmentation", slack, "reserved beyond allocated, as measured"),
+            SizingLine("context", context, "driver and libraries" if on_gpu else "process"),
+        )
+    )
+
+
+def _weights(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
+    width = recipe.linear_bytes_per_param
+    kind = "NF4" if recipe.quantised else recipe.compute
+    yield SizingLine(
+        "base weights",
+        shape.linear_params * width / GIB,
+        f"{shape.linear_params / 1e9:.3f} billion at {width * 8:.2f} bits ({kind})",
+    )
+    head_bytes = 4 if recipe.path.float32_head else recipe.compute_bytes
+    yield SizingLine(
+        "embedding and head",
+        shape.unquantised_params * head_bytes / GIB,
+        f"{shape.unquantised_params / 1e9:.3f} billion at {head_bytes * 8} bits, never quantised",
+    )
+
+
+def _adapter(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
+    trained = shape.lora_params(recipe.lora_rank, recipe.lora_modules)
+    state = _OPTIMIZER_BYTES.get(recipe.optimizer, 8.0)
+    yield SizingLine("adapter", trained * 4 / GIB, f"{trained:,} parameters at 32 bits")
+    yield SizingLine("gradients", trained * 4 / GIB, "32 bits each")
+    yield SizingLine(
+        "optimizer", trained * state / GIB, f"{recipe.optimizer}: {state:.2f} bytes each"
+    )
+
+
+def kept_per_token(shape: ModelShape, recipe: Recipe) -> float:
+    """Bytes that one block keeps of one token for its backward pass, on the fused path."""
+    widths = (
+        4 * shape.hidden
+        + 2 * shape.q_dim
+        + 2 * shape.kv_dim
+        + 2 * shape.intermediate * shape.active_experts
+    )
+    return float(widths * recipe.compute_bytes)
+
+
+def _activations(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
+    tokens = recipe.tokens_per_micro_batch
+    block = kept_per_token(shape, recipe) * recipe.path.activation_factor * tokens / GIB
+    if not recipe.checkpointing:
+        yield SizingLine("activations", shape.layers * block, f"{shape.layers} blocks, all kept")
+        return
+    width = 4 if recipe.path.float32_head else recipe.compute_bytes
+    kept = shape.layers * shape.hidden * width * tokens / GIB
+    yield SizingLine("activations", block, "one block at a time, recomputed")
+    yield SizingLine("checkpoints", kept, f"the input of {shape.layers} blocks")
+
+
+def _loss(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
+    path = recipe.path
+    tokens = path.logit_chunk_tokens or recipe.tokens_per_micro_batch
+    tokens = min(tokens, recipe.tokens_per_micro_batch)
+    gib = tokens * shape.vocab * path.logit_bytes / GIB
+    yield SizingLine("logits", gib, f"{tokens} tokens x {shape.vocab} words, with gradients")
+
+
+def _workspace(shape: ModelShape, recipe: Recipe) -> SizingLine:
+    if not recipe.quantised:
+        return SizingLine("dequantisation", 0.0, "nothing is quantised")
+    gib = shape.largest_linear * recipe.compute_bytes / GIB
+    return SizingLine("dequantisation", gib, "the largest layer, unpacked for its product")
+
+
+def disk_needed(shape: ModelShape, recipe: Recipe, *, image_has_torch: bool = False) -> Sizing:
+    """The disk that a fresh machine needs, line by line: the download as the Hub has it."""
+    trained = shape.lora_params(recipe.lora_rank, recipe.lora_modules)
+    state = _OPTIMIZER_BYTES.get(recipe.optimizer, 8.0)
+    checkpoint = trained * (4 + state) / GIB
+    copies = recipe.checkpoints_kept + 2
+    bits = shape.hub_bytes * 8
+    return Sizing(
+        (
+            SizingLine("base model", shape.download_bytes / GIB, f"{bits} bits on the Hub"),
+            SizingLine(
+                "checkpoints",
+                copies * checkpoint,
+                f"{recipe.checkpoints_kept} kept, one being written",
+            ),
+            SizingLine("adapter", trained * 4 / GIB, "what comes out"),
+            SizingLine(
+                "libraries", 0.0 if image_has_torch else _TORCH_GIB, "torch and its friends"
+            ),
+            SizingLine("scratch", _SCRATCH_GIB, "data, logs and room to breathe"),
+        )
+    )
+
+
+_FOUR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One step of the memory ladder: what to change of a recipe, fastest first.
+
+    `micro_batch_factor` multiplies the rows of a micro-batch and divides the accumulation, so
+    that an optimizer step keeps its tokens on every rung.
+    """
+
+    name: str
+    quantised: bool
+    checkpointing: bool
+    micro_batch_factor: int
+    path: CodePath = FUSED
+
+    def applied(self, recipe: Recipe) -> Recipe | None:
+        """The recipe on this rung; None where the accumulation does not divide by the factor."""
+        if recipe.accumulation % self.micro_batch_factor:
+            return None
+        return replace(
+            recipe,
+            quantised=self.quantised,
+            checkpointing=self.checkpointing,
+            rows_per_micro_batch=recipe.rows_per_micro_batch * self.micro_batch_factor,
+            accumulation=recipe.accumulation // self.micro_batch_factor,
+            path=self.path,
+        )
+
+
+LADDER: tuple[Rung, ...] = tuple(
+    Rung(
+        ("4-bit base, " if quantised else "16-bit base, ")
+        + ("recomputed" if checkpointing else "nothing recomputed")
+        + (", four rows" if rows == _FOUR else ""),
+        quantised,
+        checkpointing,
+        rows,
+    )
+    for quantised, checkpointing, rows in (
+        (False, False, _FOUR),
+        (True, False, _FOUR),
+        (False, False, 1),
+        (True, False, 1),
+        (True, True, _FOUR),
+        (True, True, 1),
+    )
+)
+"""From the fastest way to train to the most frugal one, in the order measured on an H200."""
+
+
+def rungs_that_fit(
+    shape: ModelShape, recipe: Recipe, vram_gib: float
+) -> tuple[tuple[Rung, Sizing], ...]:
+    """The rungs whose peak fits into that memory, fastest first, each with its breakdown."""
+    found = []
+    for rung in LADDER:
+        on_rung = rung.applied(recipe)
+        if on_rung is None:
+            continue
+        sizing = memory_needed(shape, on_rung)
+        if sizing.total_gib <= vram_gib:
+            found.append((rung, sizing))
+    return tuple(found)

@@ -1,0 +1,257 @@
+"""The weighing of all offers at once: filter, price and rank, fast enough for whole catalogues."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+from kwanzaa_compute.market.breakdown import candidate_for
+from kwanzaa_compute.market.candidates import Candidate, Detail, Reason, Refusal
+from kwanzaa_compute.market.costs import MICRO, price_micro, usd
+from kwanzaa_compute.market.offers import Availability, Offer
+from kwanzaa_compute.market.quotes import Asked, Pace, Quote, pace_of, quote, with_buffer
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from kwanzaa_compute.market.gpus import GPU
+
+T = TypeVar("T")
+
+
+class Lazily(Sequence[T], Generic[T]):
+    """A sequence whose items are made when they are looked at."""
+
+    __slots__ = ("_count", "_make")
+
+    def __init__(self, count: int, make: Callable[[int], T]) -> None:
+        """`make` builds the item at an index from 0 to `count` - 1."""
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[T, ...]: ...
+    def __getitem__(self, index: int | slice) -> T | tuple[T, ...]:
+        if isinstance(index, slice):
+            return tuple(map(self._make, range(self._count)[index]))
+        return self._make(range(self._count)[index])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._make, range(self._count))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{self._count} items>"
+
+
+_RANK_BITS = 24
+_PRICE_BITS = 44
+_TOO_DEAR = 1 << _PRICE_BITS
+"""Micro-dollars an hour (17 million dollars) beyond which a price is taken for a mistake."""
+
+_kind_of = attrgetter(
+    "provider",
+    "gpu",
+    "gpu_count",
+    "spot",
+    "billing_step_s",
+    "minimum_s",
+    "disk_usd_per_gib_hour",
+    "disk_gib",
+    "attended",
+    "own_machine",
+)
+"""What offers have in common for which the run goes alike; all but the price, place and stock."""
+
+Refused = tuple[int, Reason, Detail]
+Kind = tuple[str, str, int]
+
+
+class Weighed:
+    """All offers weighed: the order of those that fit, and the codes of those that do not."""
+
+    __slots__ = ("_ages", "_prices", "asked", "offers", "quotes", "ranked", "refused")
+
+    def __init__(self, asked: Asked, offers: tuple[Offer, ...]) -> None:
+        """Weighs them: everything but the wording is done here."""
+        self.asked = asked
+        self.offers = offers
+        self.refused: list[Refused] = []
+        self._ages: dict[str, int | None] = {}
+        self._prices: dict[Decimal | None, int] = {}
+        kinds = self._kinds()
+        self.quotes = [quoted for quoted, _ in kinds]
+        priced = [self._priced(rank, *kind) for rank, kind in enumerate(kinds)]
+        self._drop_pointless_spot(priced)
+        self.ranked = [key for keys in priced for key in keys]
+        self.ranked.sort()
+
+    @property
+    def _index_bits(self) -> int:
+        return max(1, len(self.offers).bit_length())
+
+    @property
+    def _mask(self) -> int:
+        return (1 << self._index_bits) - 1
+
+    @property
+    def _cost_shift(self) -> int:
+        return self._index_bits + _PRICE_BITS + _RANK_BITS
+
+    def _kinds(self) -> list[tuple[Quote, list[int]]]:
+        """The offers of each kind with that kind's quote, the quickest kinds first."""
+        buckets: dict[Any, list[int]] = {}
+        for index, kind in enumerate(map(_kind_of, self.offers)):
+            bucket = buckets.get(kind)
+            if bucket is None:
+                buckets[kind] = [index]
+            else:
+                bucket.append(index)
+        paces: dict[GPU, Pace] = {}
+        quoted = []
+        for indices in buckets.values():
+            offer = self.offers[indices[0]]
+            pace = paces.get(offer.gpu)
+            if pace is None:
+                pace = paces[offer.gpu] = pace_of(offer.gpu, self.asked)
+            quoted.append((quote(offer, pace, self.asked), indices))
+        quoted.sort(key=self._haste)
+        return quoted
+
+    def _haste(self, quoted: tuple[Quote, list[int]]) -> tuple[float, float, int, str, str]:
+        offer = self.offers[quoted[1][0]]
+        went = quoted[0].courses
+        hours = went.expected.wall_s if went else 0.0
+        return hours, -offer.gpu.vram_gib, -offer.gpu_count, offer.provider, offer.gpu.name
+
+    def _priced(self, rank: int, quoted: Quote, indices: list[int]) -> list[int]:
+        """One sortable number an offer that fits; from high bits: cost, kind, price, index."""
+        if quoted.refusal:
+            code, detail = quoted.refusal
+            self.refused.extend([(index, code, detail) for index in indices])
+            return []
+        if self.offers[indices[0]].own_machine:
+            return self._owned(rank, indices)
+        return self._for_sale(rank, quoted, indices)
+
+    def _owned(self, rank: int, indices: list[int]) -> list[int]:
+        found = []
+        for index in indices:
+            if self.offers[index].availability is Availability.SOLD_OUT:
+                self.refused.append((index, Reason.SOLD_OUT, ()))
+            else:
+                found.append(rank << _PRICE_BITS << self._index_bits | index)
+        return found
+
+    def _for_sale(self, rank: int, quoted: Quote, indices: list[int]) -> list[int]:
+        offers, refused, ages = self.offers, self.refused, self._ages
+        prices, sold_out = self._prices, Availability.SOLD_OUT
+        billed_s, fixed, bits = quoted.billed_s, quoted.fixed_micro, self._index_bits
+        buffer = self.asked.settings.extras.buffer
+        cap = self.asked.requirements.max_usd
+        cap_micro = None if cap is None else int(cap * MICRO)
+        oldest = self.asked.settings.max_price_age_days
+        found: list[int] = []
+        for index in indices:
+            offer = offers[index]
+            if offer.availability is sold_out:
+                refused.append((index, Reason.SOLD_OUT, ()))
+                continue
+            quoted_price = offer.usd_per_hour
+            try:
+                price = prices.get(quoted_price)
+            except TypeError:  # A signalling NaN has no hash.
+                price = 0
+            if price is None:
+                price = prices[quoted_price] = price_micro(quoted_price) or 0
+            if not 0 < price < _TOO_DEAR:
+                refused.append((index, Reason.PRICE_UNKNOWN, ()))
+                continue
+            as_of = offer.as_of
+            age = ages[as_of] if as_of in ages else self._age_days(as_of)
+            if age is not None and age > oldest:
+                refused.append((index, Reason.PRICE_OLD, (as_of, age, oldest)))
+                continue
+            cost = -(-price * billed_s // 3600) + fixed
+            if buffer:
+                cost = with_buffer(cost, buffer)
+            if cap_micro is not None and cost > cap_micro:
+                refused.append((index, Reason.CAP, (_cents(cost), f"{cap:.2f}")))
+                continue
+            found.append(((cost << _RANK_BITS | rank) << _PRICE_BITS | price) << bits | index)
+        return found
+
+    def _age_days(self, as_of: str) -> int | None:
+        """How old a price is; None where its date or today's is unknown."""
+        now, age = self.asked.settings.now, None
+        if now is not None and as_of:
+            try:
+                then = date.fromisoformat(as_of[:10])
+                age = (datetime.fromtimestamp(now, UTC).date() - then).days
+            except ValueError:
+                age = None
+        self._ages[as_of] = age
+        return age
+
+    def _drop_pointless_spot(self, priced: list[list[int]]) -> None:
+        """Refuses spot machines beside which an on-demand one does the run as cheaply."""
+        spots: dict[Kind, list[list[int]]] = {}
+        on_demand: dict[Kind, list[list[int]]] = {}
+        for keys in priced:
+            if keys:
+                offer = self._offer(keys[0])
+                if not offer.own_machine:
+                    kind = (offer.provider, offer.gpu.name, offer.gpu_count)
+                    (spots if offer.spot else on_demand).setdefault(kind, []).append(keys)
+        for kind, spot_keys in spots.items():
+            beside = self._cheapest_by_region(on_demand.get(kind, []))
+            for keys in spot_keys if beside else ():
+                keys[:] = self._worth_while(keys, beside)
+
+    def _cheapest_by_region(self, priced: list[list[int]]) -> dict[str, int]:
+        cheapest: dict[str, int] = {}
+        mask, shift = self._mask, self._cost_shift
+        for keys in priced:
+            for key in keys:
+                region, cost = self.offers[key & mask].region, key >> shift
+                if cheapest.get(region, cost) >= cost:
+                    cheapest[region] = cost
+        return cheapest
+
+    def _worth_while(self, keys: list[int], beside: dict[str, int]) -> list[int]:
+        kept, mask, shift = [], self._mask, self._cost_shift
+        for key in keys:
+            limit = beside.get(self.offers[key & mask].region)
+            if limit is None or key >> shift < limit:
+                kept.append(key)
+            else:
+                self.refused.append((key & mask, Reason.SPOT_DEARER, (_cents(limit),)))
+        return kept
+
+    def _offer(self, key: int) -> Offer:
+        return self.offers[key & self._mask]
+
+    def refusal(self, position: int) -> Refusal:
+        """The refusal at that position."""
+        index, code, detail = self.refused[position]
+        return Refusal(self.offers[index], code, detail)
+
+    def candidate(self, position: int) -> Candidate:
+        """The candidate of that rank, with its whole breakdown."""
+        key = self.ranked[position]
+        rank = key >> (self._index_bits + _PRICE_BITS) & ((1 << _RANK_BITS) - 1)
+        offer = self._offer(key)
+        return candidate_for(offer, self.quotes[rank], self.asked, self._age_days(offer.as_of))
+
+
+def _cents(micro: int) -> str:
+    return f"{usd(micro):.2f}"

@@ -1,0 +1,1 @@
+"""Seeing a run through: the lifecycle's decisions, the ledger, and the supervisor that acts."""

@@ -1,0 +1,186 @@
+"""What the ledger remembers of runs and attempts, and the words for their states."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from kwanzaa_compute.errors import (
+    EXIT_OK,
+    BudgetError,
+    KwanzaaError,
+    NothingFitsError,
+    RunError,
+)
+
+
+class RunState(StrEnum):
+    """Where a run stands. Everything but RUNNING is final, until somebody resumes it."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    CAPPED = "capped"
+    """It reached its dollar cap or its time limit; what it learned is in the store."""
+    NO_CAPACITY = "no capacity"
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line returns for a run that ended so."""
+        by_state: dict[RunState, type[KwanzaaError]] = {
+            RunState.FAILED: RunError,
+            RunState.CAPPED: BudgetError,
+            RunState.NO_CAPACITY: NothingFitsError,
+        }
+        error = by_state.get(self)
+        return error.exit_code if error else EXIT_OK
+
+
+class Wish(StrEnum):
+    """What the user wants of a run."""
+
+    RUN = "run"
+    STOP = "stop"
+    """Save a checkpoint first, then end the machine."""
+    TERMINATE = "terminate"
+    """End the machine now."""
+
+
+class AttemptState(StrEnum):
+    """Where an attempt stands, in what we know for certain."""
+
+    INTENDED = "intended"
+    """A machine may have been asked for; nothing says yet whether it exists."""
+    LIVE = "live"
+    ENDING = "ending"
+    """To be terminated, until confirmed absent."""
+    CLOSED = "closed"
+
+
+class Move(StrEnum):
+    """What the lifecycle decides."""
+
+    WAIT = "wait"
+    ADOPT = "adopt"
+    """The machine of an uncertain launch was found by its name."""
+    ASK_TO_STOP = "ask to stop"
+    """Ask the trainer for a checkpoint and a clean exit."""
+    FINISH = "finish"
+    """The run is complete: end the machine."""
+    FAIL = "fail"
+    """The run cannot succeed: end the machine."""
+    RELAUNCH = "relaunch"
+    """This machine is of no more use: end it, then try another."""
+    HALT = "halt"
+    """The user, the cap or the clock says enough: end the machine."""
+    CONFIRM = "confirm"
+    """Terminate (again) and look whether it is gone."""
+    CLOSE = "close"
+    """Proven absent: nothing of this attempt bills any more."""
+
+
+ENDINGS = frozenset({Move.FINISH, Move.FAIL, Move.RELAUNCH, Move.HALT})
+
+
+class Fault(StrEnum):
+    """Why an attempt was given up, as far as it matters for where to go next."""
+
+    NONE = ""
+    CAPACITY = "capacity"
+    QUOTA = "quota"
+    CREDENTIALS = "credentials"
+    INVALID = "invalid request"
+    TRANSIENT = "transient"
+    PREEMPTED = "preempted"
+    MACHINE = "bad machine"
+    """It never showed a sign of the trainer."""
+    CRASHED = "crashed"
+    """The trainer ended or hung on a machine that worked."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One row of the ledger. Times in seconds since the epoch, money in dollars."""
+
+    id: str
+    name: str
+    owner: str
+    store_url: str
+    state: RunState
+    wish: Wish
+    created_at: float
+    config: str
+    """The effective TrainingConfig as canonical JSON."""
+    candidates: str
+    """The plan's ranked offers, as JSON."""
+    max_usd: Decimal | None
+    max_hours: float
+    """Machine hours in all, since the run was started or last resumed."""
+    output_dir: str
+    estimate_usd: Decimal | None = None
+    resumed_at: float = 0.0
+    """When the user last resumed it; faults of earlier attempts no longer count."""
+    ended_at: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One machine's worth of a run, from the intent to launch it to its proven absence."""
+
+    run_id: str
+    number: int
+    name: str
+    """The name stamped on the machine: owner, run and attempt."""
+    provider: str
+    offer_id: str
+    region: str
+    gpu: str
+    spot: bool
+    usd_per_hour: Decimal
+    billing_step_s: int
+    minimum_s: int
+    max_hours: float
+    state: AttemptState
+    intended_at: float
+    machine_id: str = ""
+    beat_sequence: int = -1
+    beat_changed_at: float | None = None
+    phase: str = ""
+    step: int = 0
+    checkpoint: str = ""
+    asked_to_stop_at: float | None = None
+    absent_since: float | None = None
+    ending: Move | None = None
+    ending_at: float | None = None
+    fault: Fault = Fault.NONE
+    reason: str = ""
+    exit_code: int | None = None
+    closed_at: float | None = None
+
+    def billed_s(self, now: float) -> float:
+        """Seconds that we count as billed: from the intent, so never less than the provider's."""
+        end = now if self.closed_at is None else self.closed_at
+        return max(0.0, end - self.intended_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to act on a run until `expires_at`; `token` grows with every new holder."""
+
+    run_id: str
+    holder: str
+    token: int
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a run, for people."""
+
+    at: float
+    kind: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""Where a run goes next when it has no machine: the first launch, and every one after it. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute.runs.records import AttemptRecord, Fault, Move, RunRecord, RunState, Wish
+from kwanzaa_compute.runs.spending import affordable_hours, spent_usd
+
+CRASHES_WITHOUT_PROGRESS = 3
+"""So many attempts in a row that end badly without a new checkpoint end the run."""
+
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 120.0
+SHORTEST_USEFUL_HOURS = 1 / 60
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Launch this offer for at most `max_hours`."""
+
+    offer: Offer
+    max_hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Launch nothing before this time (seconds since the epoch)."""
+
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The run is over."""
+
+    state: RunState
+    reason: str
+
+
+def next_launch(
+    run: RunRecord,
+    attempts: Sequence[AttemptRecord],
+    offers: Sequence[Offer],
+    now: float,
+    stop_reserve_s: float,
+) -> Launch | Pause | End:
+    """What to do for a run whose attempts are all closed; `offers` are ranked, best first."""
+    # Faults from before the user's last `resume` are history; the money they cost is not.
+    current = [a for a in attempts if a.intended_at >= run.resumed_at]
+    return (
+        _ended(run, current)
+        or _hopeless(current)
+        or _too_soon(current, now)
+        or _launch(run, attempts, _usable(offers, current), now, stop_reserve_s)
+    )
+
+
+def _ended(run: RunRecord, attempts: Sequence[AttemptRecord]) -> End | None:
+    last = attempts[-1] if attempts else None
+    if last and last.ending is Move.FINISH:
+        return End(RunState.DONE, last.reason)
+    if run.wish is not Wish.RUN:
+        return End(RunState.STOPPED, last.reason if last else "stopped before its first launch")
+    if last and last.ending is Move.FAIL:
+        return End(RunState.FAILED, last.reason)
+    if last and last.ending is Move.HALT:
+        return End(RunState.CAPPED, last.reason)
+    return None
+
+
+def _hopeless(attempts: Sequence[AttemptRecord]) -> End | None:
+    if attempts and attempts[-1].fault is Fault.INVALID:
+        return End(RunState.FAILED, attempts[-1].reason)
+    recent = attempts[-CRASHES_WITHOUT_PROGRESS:]
+    crashed = [a for a in recent if a.fault in (Fault.CRASHED, Fault.MACHINE)]
+    if len(crashed) == CRASHES_WITHOUT_PROGRESS and len({a.checkpoint for a in crashed}) == 1:
+        return End(
+            RunState.FAILED,
+            f"{CRASHES_WITHOUT_PROGRESS} attempts in a row ended without a new checkpoint;"
+            f" the last: {crashed[-1].reason}",
+        )
+    return None
+
+
+def _too_soon(attempts: Sequence[AttemptRecord], now: float) -> Pause | None:
+    failed = 0
+    for attempt in reversed(attempts):
+        if attempt.fault is not Fault.TRANSIENT:
+            break
+        failed += 1
+    if not failed:
+        return None
+    until = (attempts[-1].closed_at or now) + min(FIRST_PAUSE_S * 2**failed, LONGEST_PAUSE_S)
+    return Pause(until, attempts[-1].reason) if now < until else None
+
+
+def _usable(offers: Sequence[Offer], attempts: Sequence[AttemptRecord]) -> list[Offer]:
+    """Ranked offers without dead ends; a place that just took a machine back comes last."""
+    providers = {a.provider for a in attempts if a.fault in (Fault.QUOTA, Fault.CREDENTIALS)}
+    sold_out = {_place(a) for a in attempts if a.fault is Fault.CAPACITY}
+    last = attempts[-1] if attempts else None
+    shunned = _place(last) if last and last.fault in (Fault.PREEMPTED, Fault.MACHINE) else None
+    usable = [
+        o
+        for o in offers
+        if o.provider not in providers and (o.provider, o.id, o.region) not in sold_out
+    ]
+    return sorted(usable, key=lambda o: (o.provider, o.id, o.region) == shunned)
+
+
+def _place(attempt: AttemptRecord) -> tuple[str, str, str]:
+    return attempt.provider, attempt.offer_id, attempt.region
+
+
+def _launch(
+    run: RunRecord,
+    attempts: Sequence[AttemptRecord],
+    offers: Sequence[Offer],
+    now: float,
+    stop_reserve_s: float,
+) -> Launch | End:
+    if not offers:
+        reason = attempts[-1].reason if attempts else "the plan has no offer"
+        return End(RunState.NO_CAPACITY, f"no offer is left to try; the last said: {reason}")
+    left = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
+    lived_h = sum(a.billed_s(now) for a in attempts if a.intended_at >= run.resumed_at) / 3600
+    for offer in offers:
+        rate = offer.usd_per_hour or Decimal(0)
+        if not offer.own_machine and not (rate.is_finite() and rate > 0):
+            continue  # an unknown or absurd price is never taken for free
+        hours = affordable_hours(
+            left,
+            rate,
+            billing_step_s=offer.billing_step_s,
+            minimum_s=offer.minimum_s,
+            stop_reserve_s=stop_reserve_s,
+            max_hours=run.max_hours - lived_h,
+        )
+        if hours >= SHORTEST_USEFUL_HOURS:
+            return Launch(offer, hours)
+    return End(RunState.CAPPED, _too_little(left, run.max_hours - lived_h))
+
+
+def _too_little(left: Decimal | None, hours: float) -> str:
+    money = "" if left is None else f"${max(left, Decimal(0)):.2f} of the cap and "
+    return f"{money}{max(hours, 0):.2f} h of the time limit are left: too little for any offer"

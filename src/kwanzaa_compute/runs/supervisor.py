@@ -1,0 +1,363 @@
+"""The supervisor: observe, decide, write the decision down, act. Any number may run at once.
+
+One `step` of one run never waits for a machine; `watch` repeats it until the run is final.
+What happens to a machine is decided in `lifecycle`, where a run goes next in `recovery`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.drivers.contract import Phase
+from kwanzaa_compute.drivers.provider import Provider
+from kwanzaa_compute.errors import (
+    CapacityError,
+    CredentialsError,
+    InvalidRequestError,
+    KwanzaaError,
+    LeaseLostError,
+    MayBeBillingError,
+    ProviderError,
+    QuotaError,
+    StoreError,
+)
+from kwanzaa_compute.runs import lifecycle
+from kwanzaa_compute.runs.candidates import load_offers
+from kwanzaa_compute.runs.jobs import job_for
+from kwanzaa_compute.runs.ledger import Ledger
+from kwanzaa_compute.runs.observation import Fleets, Observer, Seen
+from kwanzaa_compute.runs.records import (
+    ENDINGS,
+    AttemptRecord,
+    AttemptState,
+    Fault,
+    Lease,
+    Move,
+    RunRecord,
+    RunState,
+)
+from kwanzaa_compute.runs.recovery import End, Launch, Pause, next_launch
+from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.store import Heartbeat, RunFolder, StopRequest, Store
+from kwanzaa_compute.store.folder import RUN
+
+LEASE_S = 120.0
+UNCONFIRMED_S = 300.0
+"""After so many seconds of terminating without proof of absence, the watcher raises its voice."""
+
+_FAULTS: Mapping[type[ProviderError], Fault] = {
+    CapacityError: Fault.CAPACITY,
+    QuotaError: Fault.QUOTA,
+    CredentialsError: Fault.CREDENTIALS,
+    InvalidRequestError: Fault.INVALID,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step saw and did, for whoever shows it."""
+
+    run: RunRecord
+    attempt: AttemptRecord | None
+    move: Move | None
+    reason: str
+    heartbeat: Heartbeat | None = None
+
+
+class Supervisor:
+    """Sees runs through. `holder` names this watcher in the leases that it takes."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        provider: Callable[[str], Provider],
+        open_store: Callable[[str], Store],
+        clock: Clock,
+        *,
+        holder: str,
+        environment: Mapping[str, str],
+    ) -> None:
+        """`provider` gives the provider of a name, `open_store` the store at a URL."""
+        self._ledger = ledger
+        self._provider = provider
+        self._open_store = open_store
+        self._clock = clock
+        self._holder = holder
+        self._environment = environment
+        self._observer = Observer(ledger, provider, open_store)
+
+    # -- faces --------------------------------------------------------------------------------
+
+    def watch(
+        self, run_id: str, *, poll_s: float, on_step: Callable[[Step], None] = lambda _step: None
+    ) -> RunRecord:
+        """Sees one run through to its end and returns it.
+
+        Raises `LeaseLostError` where another watcher has it, and `MayBeBillingError` where a
+        machine's end cannot be confirmed; the run then stays open and can be watched again.
+        """
+        lease: Lease | None = None
+        try:
+            while True:
+                lease = self._lease(run_id)
+                step = self.step(lease)
+                on_step(step)
+                if step.run.state is not RunState.RUNNING:
+                    return step.run
+                self._complain(step.attempt)
+                self._clock.sleep(poll_s)
+        finally:
+            if lease is not None:
+                self._ledger.release_lease(lease)
+
+    def step_once(self, run_id: str) -> Step:
+        """Takes the run's lease for one step, and lets it go again."""
+        lease = self._lease(run_id)
+        try:
+            return self.step(lease)
+        finally:
+            self._ledger.release_lease(lease)
+
+    def sweep(self) -> list[Step]:
+        """One step of every open run that no other watcher holds; one listing a provider."""
+        fleets: Fleets = {}
+        steps: list[Step] = []
+        for run in self._ledger.runs(only_open=True):
+            lease = self._ledger.take_lease(run.id, self._holder, LEASE_S)
+            if lease is None:
+                continue
+            try:
+                steps.append(self.step(lease, fleets))
+            except LeaseLostError:
+                continue
+        return steps
+
+    def step(self, lease: Lease, fleets: Fleets | None = None) -> Step:
+        """One look at one run and the one move that follows from it."""
+        run = self._ledger.run(lease.run_id)
+        attempts = self._ledger.attempts(run.id)
+        last = attempts[-1] if attempts else None
+        if run.state is not RunState.RUNNING:
+            return Step(run, last, None, run.reason)
+        try:
+            if last is None or last.state is AttemptState.CLOSED:
+                return self._next(lease, run, attempts)
+            return self._attend(lease, run, last, {} if fleets is None else fleets)
+        except StoreError as error:
+            # Nothing was launched or forgotten: storage is asked again at the next step.
+            self._ledger.note(run.id, "store", error.message)
+            return Step(run, last, Move.WAIT, error.message)
+
+    # -- an attempt that is open --------------------------------------------------------------
+
+    def _attend(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, fleets: Fleets) -> Step:
+        seen = self._observer.look(run, attempt, fleets)
+        attempt = self._remember(lease, attempt, seen)
+        facts = self._facts(run, attempt, seen)
+        move, reason = lifecycle.decide(seen.sighting, seen.heartbeat, facts, self._limits(attempt))
+        attempt = self._act(lease, attempt, seen, (move, reason))
+        return Step(self._ledger.run(run.id), attempt, move, reason, seen.heartbeat)
+
+    def _remember(self, lease: Lease, attempt: AttemptRecord, seen: Seen) -> AttemptRecord:
+        """Writes down what changed: the heartbeat, and since when the machine is absent."""
+        now = self._clock.now()
+        changes: dict[str, object] = {}
+        beat = seen.heartbeat
+        if beat is not None and beat.sequence != attempt.beat_sequence:
+            changes |= {
+                "beat_sequence": beat.sequence,
+                "beat_changed_at": now,
+                "phase": beat.phase,
+                "step": beat.step,
+                "checkpoint": beat.checkpoint or attempt.checkpoint,
+            }
+        if seen.sighting is not None:
+            absent = seen.sighting.phase is Phase.GONE and not seen.doubles
+            if not absent and attempt.absent_since is not None:
+                changes["absent_since"] = None
+            if absent and attempt.absent_since is None:
+                changes["absent_since"] = now
+            if seen.sighting.exit_code is not None and attempt.exit_code is None:
+                changes["exit_code"] = seen.sighting.exit_code
+        return self._ledger.update_attempt(lease, attempt, **changes) if changes else attempt
+
+    def _facts(self, run: RunRecord, attempt: AttemptRecord, seen: Seen) -> lifecycle.Attempt:
+        now = self._clock.now()
+        since = attempt.beat_changed_at or attempt.intended_at
+        asked, absent = attempt.asked_to_stop_at, attempt.absent_since
+        return lifecycle.Attempt(
+            state=attempt.state,
+            wish=run.wish,
+            age_s=now - attempt.intended_at,
+            quiet_s=now - since,
+            absent_s=None if absent is None or seen.sighting is None else now - absent,
+            asked_to_stop_s=None if asked is None else now - asked,
+            done=seen.done,
+            failure=seen.failure,
+        )
+
+    def _limits(self, attempt: AttemptRecord) -> lifecycle.Limits:
+        info = self._provider(attempt.provider).info
+        return lifecycle.Limits(
+            settle_s=info.settle_s,
+            boot_s=info.boot_s,
+            max_age_s=attempt.max_hours * 3600,
+            stop_reserve_s=info.stop_reserve_s,
+        )
+
+    def _act(
+        self, lease: Lease, attempt: AttemptRecord, seen: Seen, decision: lifecycle.Decision
+    ) -> AttemptRecord:
+        move, reason = decision
+        now = self._clock.now()
+        self._end_doubles(lease, attempt, seen)
+        if move is Move.WAIT:
+            return attempt
+        if move is not Move.CONFIRM:
+            self._ledger.note(attempt.run_id, str(move), f"attempt {attempt.number}: {reason}")
+        if move is Move.ADOPT and seen.sighting is not None:
+            return self._ledger.update_attempt(
+                lease, attempt, state=AttemptState.LIVE, machine_id=seen.sighting.machine_id
+            )
+        if move is Move.ASK_TO_STOP:
+            url = self._ledger.run(attempt.run_id).store_url
+            RunFolder(self._open_store(url)).put_stop_request(StopRequest(attempt.number, reason))
+            return self._ledger.update_attempt(lease, attempt, asked_to_stop_at=now)
+        if move in ENDINGS:
+            attempt = self._ledger.update_attempt(
+                lease,
+                attempt,
+                state=AttemptState.ENDING,
+                ending=move,
+                ending_at=now,
+                fault=_fault(move, seen),
+                reason=reason,
+            )
+            return self._terminate(lease, attempt)
+        if move is Move.CLOSE:
+            return self._close(lease, attempt, reason)
+        return self._terminate(lease, attempt)
+
+    def _end_doubles(self, lease: Lease, attempt: AttemptRecord, seen: Seen) -> None:
+        for machine_id in seen.doubles:
+            self._ledger.note(attempt.run_id, "double", f"a second machine, {machine_id}, is ended")
+            self._terminate(lease, attempt, machine_id)
+
+    def _terminate(
+        self, lease: Lease, attempt: AttemptRecord, machine_id: str = ""
+    ) -> AttemptRecord:
+        """Asks for a machine's end; whether it came is seen at the next step."""
+        self._ledger.check_lease(lease)
+        try:
+            self._provider(attempt.provider).terminate(machine_id or attempt.machine_id)
+        except KwanzaaError as error:
+            self._ledger.note(attempt.run_id, "terminate", error.message)
+        return attempt
+
+    def _close(self, lease: Lease, attempt: AttemptRecord, reason: str) -> AttemptRecord:
+        nothing = attempt.ending is None
+        return self._ledger.update_attempt(
+            lease,
+            attempt,
+            state=AttemptState.CLOSED,
+            closed_at=self._clock.now(),
+            ending=Move.RELAUNCH if nothing else attempt.ending,
+            fault=Fault.TRANSIENT if nothing else attempt.fault,
+            reason=reason if nothing else attempt.reason,
+        )
+
+    def _complain(self, attempt: AttemptRecord | None) -> None:
+        if attempt is None or attempt.state is not AttemptState.ENDING:
+            return
+        if self._clock.now() - (attempt.ending_at or 0.0) < UNCONFIRMED_S:
+            return
+        info = self._provider(attempt.provider).info
+        raise MayBeBillingError(
+            f"machine {attempt.machine_id or attempt.name} on {info.title} may still be billing"
+            f" ${attempt.usd_per_hour}/h: its end could not be confirmed",
+            mend=f"look at {info.console_url or 'its console'} now; then kwanzaa watch",
+        )
+
+    # -- a run without a machine --------------------------------------------------------------
+
+    def _next(self, lease: Lease, run: RunRecord, attempts: list[AttemptRecord]) -> Step:
+        last = attempts[-1] if attempts else None
+        offers = load_offers(run.candidates)
+        reserve = max((self._provider(o.provider).info.stop_reserve_s for o in offers), default=0.0)
+        verdict = next_launch(run, attempts, offers, self._clock.now(), reserve)
+        match verdict:
+            case End(state, reason):
+                self._ledger.end_run(lease, state, reason)
+                self._ledger.note(run.id, str(state), reason)
+                return Step(self._ledger.run(run.id), last, None, reason)
+            case Pause(_, reason):
+                return Step(run, last, None, reason)
+            case Launch(offer, max_hours):
+                attempt = AttemptRecord(
+                    run_id=run.id,
+                    number=len(attempts) + 1,
+                    name=f"kwz-{run.owner}-{run.id}-{len(attempts) + 1}",
+                    provider=offer.provider,
+                    offer_id=offer.id,
+                    region=offer.region,
+                    gpu=offer.gpu.name,
+                    spot=offer.spot,
+                    usd_per_hour=offer.usd_per_hour or Decimal(0),
+                    billing_step_s=offer.billing_step_s,
+                    minimum_s=offer.minimum_s,
+                    max_hours=max_hours,
+                    state=AttemptState.INTENDED,
+                    intended_at=self._clock.now(),
+                    checkpoint=last.checkpoint if last else "",
+                )
+                return self._launch(lease, run, attempt, verdict)
+
+    def _launch(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, launch: Launch) -> Step:
+        folder = RunFolder(self._open_store(run.store_url))
+        folder.clear_stop_request()
+        self._ledger.add_attempt(lease, attempt)
+        folder.store.put(RUN, run_json(run, [*self._ledger.attempts(run.id)]))
+        provider = self._provider(attempt.provider)
+        job = job_for(run, attempt, provider.info, self._environment, disk_gib=50.0)
+        where = f"{provider.info.title}, {launch.offer.gpu.name} {launch.offer.region}".rstrip()
+        self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}")
+        self._ledger.check_lease(lease)
+        try:
+            machine_id = provider.launch(job, launch.offer)
+        except ProviderError as error:
+            self._ledger.note(run.id, "launch", f"attempt {attempt.number}: {error.message}")
+            if error.nothing_was_created:
+                attempt = self._ledger.update_attempt(
+                    lease,
+                    attempt,
+                    state=AttemptState.CLOSED,
+                    closed_at=attempt.intended_at,  # proven: it never cost anything
+                    ending=Move.RELAUNCH,
+                    fault=_FAULTS.get(type(error), Fault.TRANSIENT),
+                    reason=error.message,
+                )
+            return Step(run, attempt, None, error.message)
+        attempt = self._ledger.update_attempt(
+            lease, attempt, state=AttemptState.LIVE, machine_id=machine_id
+        )
+        return Step(run, attempt, None, f"launched on {where}")
+
+    def _lease(self, run_id: str) -> Lease:
+        lease = self._ledger.take_lease(run_id, self._holder, LEASE_S)
+        if lease is None:
+            raise LeaseLostError(
+                f"another watcher sees run {run_id} through",
+                mend=f"kwanzaa monitor {run_id} shows it",
+            )
+        return lease
+
+
+def _fault(move: Move, seen: Seen) -> Fault:
+    if move is not Move.RELAUNCH:
+        return Fault.NONE
+    if seen.failure is not None and seen.failure.stopped:
+        return Fault.PREEMPTED
+    if seen.sighting is not None and seen.sighting.phase in (Phase.PREEMPTED, Phase.GONE):
+        return Fault.PREEMPTED
+    return Fault.MACHINE if seen.heartbeat is None else Fault.CRASHED

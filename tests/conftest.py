@@ -1,0 +1,81 @@
+"""What every test gets: the tools it asks for, real inputs where there are any, and its turn."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+# A test that asks the Hub for anything would be slow here and red elsewhere.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test go to the front of each worker's share.
+
+    `--dist worksteal` hands every worker one stretch of the list. A slow file at the very end
+    would leave the other workers idle; two slow files in one stretch would run one by one.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow_files = sorted({item.path for item in items if item.get_closest_marker("slow")})
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for index, path in enumerate(slow_files):
+        shares[index % workers] += [item for item in items if item.path == path]
+    fast = [item for item in items if item.path not in set(slow_files)]
+    for index, share in enumerate(shares):
+        room = max(0, len(items) // workers - len(share))
+        shares[index] = share + fast[:room]
+        del fast[:room]
+    items[:] = [item for share in shares for item in share] + fast
+
+
+def _missing(what: str, mend: str) -> NoReturn:
+    """Skips aloud; where `KWANZAA_CI` is set nothing may be missing, so there it fails."""
+    message = f"{what} is not here: {mend}"
+    if os.environ.get("KWANZAA_CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[[str], str]:
+    """`require_tool("node")` is the tool's full path; the test is skipped aloud without it.
+
+    A tool that is asked for here must stand in the list at the top of `.ci/run`.
+    """
+
+    def require(name: str) -> str:
+        return shutil.which(name) or _missing(f"the tool {name!r}", f"install {name}")
+
+    return require
+
+
+@pytest.fixture(scope="session")
+def real_inputs() -> Path:
+    """The folder with the first user's own training.yaml and data (`KWANZAA_REAL`)."""
+    return _folder("KWANZAA_REAL")
+
+
+@pytest.fixture(scope="session")
+def api_descriptions() -> Path:
+    """The folder with the providers' published API descriptions (`KWANZAA_SPECS`)."""
+    return _folder("KWANZAA_SPECS")
+
+
+@pytest.fixture(scope="session")
+def preemption_traces() -> Path:
+    """The folder with recorded preemption traces (`KWANZAA_TRACES`)."""
+    return _folder("KWANZAA_TRACES")
+
+
+def _folder(variable: str) -> Path:
+    """These inputs are not ours to publish, so even in CI they may be absent, but never wrong."""
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: this test needs inputs that are not in the repository")
+    if not Path(value).is_dir():
+        pytest.fail(f"{variable} names {value}, which is no folder", pytrace=False)
+    return Path(value)

@@ -1,0 +1,332 @@
+"""The ledger: durable, fenced, private, and safe among many processes."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, UsageError
+from kwanzaa_compute.runs import ledger as module
+from kwanzaa_compute.runs.ledger import Ledger, integrity
+from kwanzaa_compute.runs.records import AttemptState, Fault, Lease, Move, RunState, Wish
+from kwanzaa_compute.testing.samples import sample_attempt, sample_run
+
+
+class Hands:
+    """The hands of a clock, to be moved by a test."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+        self.clock = Clock(now=lambda: self.at, monotonic=lambda: self.at)
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, hands: Hands) -> Iterator[Ledger]:
+    with closing(Ledger(tmp_path / "ledger.db", hands.clock)) as ledger:
+        ledger.add_run(sample_run())
+        yield ledger
+
+
+@pytest.fixture
+def lease(ledger: Ledger) -> Lease:
+    lease = ledger.take_lease("r1", "a", 120)
+    assert lease is not None
+    return lease
+
+
+# -- the file ---------------------------------------------------------------------------------
+
+
+def test_the_ledger_and_its_side_files_are_private(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.note("r1", "x", "y")
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()}
+    assert set(modes) == {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_a_new_folder_for_the_ledger_is_private(tmp_path: Path, hands: Hands) -> None:
+    with closing(Ledger(tmp_path / "new" / "ledger.db", hands.clock)):
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(
+    tmp_path: Path, hands: Hands
+) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger(path, hands.clock).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(UsageError, match="newer version"):
+        Ledger(path, hands.clock)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (99,)
+
+
+def test_opening_a_ledger_again_waits_for_no_writer(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # somebody else is writing
+        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.1)
+        with closing(Ledger(tmp_path / "ledger.db", Clock())) as again:
+            assert [r.id for r in again.runs()] == ["r1"]
+        other.execute("ROLLBACK")
+    del ledger
+
+
+def test_every_change_is_fully_synchronous(ledger: Ledger) -> None:
+    full = 2
+    assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] == full
+    assert ledger._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+def test_a_sound_ledger_is_called_ok(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.note("r1", "x", "y")
+    assert integrity(tmp_path / "ledger.db") == "ok"
+
+
+# -- runs -------------------------------------------------------------------------------------
+
+
+def test_a_run_comes_back_as_it_was_written(ledger: Ledger) -> None:
+    run = sample_run(id="r2", max_usd=Decimal("0.123456"), estimate_usd=None, wish=Wish.STOP)
+    ledger.add_run(run)
+    assert ledger.run("r2") == run
+
+
+def test_a_run_is_found_by_a_unique_beginning(ledger: Ledger) -> None:
+    ledger.add_run(sample_run(id="abc-1"))
+    assert ledger.run("abc").id == "abc-1"
+    ledger.add_run(sample_run(id="abc"))
+    assert ledger.run("abc").id == "abc"
+    with pytest.raises(UsageError, match="several"):
+        ledger.run("ab")
+
+
+@pytest.mark.parametrize("name", ["%", "_1", "r%", "nosuch"])
+def test_wildcards_find_no_run(ledger: Ledger, name: str) -> None:
+    with pytest.raises(UsageError, match="no run"):
+        ledger.run(name)
+
+
+def test_a_wish_for_an_unknown_run_is_an_error(ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match="no run"):
+        ledger.set_wish("nosuch", Wish.STOP)
+
+
+def test_a_wish_to_terminate_is_not_softened_into_a_stop(ledger: Ledger) -> None:
+    ledger.set_wish("r1", Wish.TERMINATE)
+    ledger.set_wish("r1", Wish.STOP)
+    assert ledger.run("r1").wish is Wish.TERMINATE
+
+
+def test_a_run_with_an_open_attempt_cannot_end(ledger: Ledger, lease: Lease) -> None:
+    ledger.add_attempt(lease, sample_attempt())
+    with pytest.raises(KwanzaaError, match="not closed"):
+        ledger.end_run(lease, RunState.DONE, "")
+    assert ledger.run("r1").state is RunState.RUNNING
+
+
+def test_a_final_run_is_reopened_with_a_new_cap(
+    ledger: Ledger, lease: Lease, hands: Hands
+) -> None:
+    ledger.set_wish("r1", Wish.STOP)
+    ledger.end_run(lease, RunState.CAPPED, "the cap")
+    hands.at = 5000.0
+    ledger.reopen("r1", candidates="[]", max_usd=Decimal(20))
+    run = ledger.run("r1")
+    assert (run.state, run.wish, run.max_usd) == (RunState.RUNNING, Wish.RUN, Decimal(20))
+    assert (run.resumed_at, run.ended_at, run.reason) == (5000.0, None, "")
+
+
+def test_a_running_run_is_not_reopened(ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match="still running"):
+        ledger.reopen("r1", candidates="[]", max_usd=None)
+
+
+# -- attempts ---------------------------------------------------------------------------------
+
+
+def test_an_attempt_comes_back_as_it_was_written(ledger: Ledger, lease: Lease) -> None:
+    attempt = sample_attempt(
+        spot=True, ending=Move.HALT, fault=Fault.CRASHED, usd_per_hour=Decimal("1.234567")
+    )
+    ledger.add_attempt(lease, attempt)
+    assert ledger.attempts("r1") == [attempt]
+    assert ledger.open_attempts() == [attempt]
+
+
+def test_a_run_has_one_open_attempt_at_a_time(ledger: Ledger, lease: Lease) -> None:
+    ledger.add_attempt(lease, sample_attempt())
+    with pytest.raises(KwanzaaError, match="one open attempt"):
+        ledger.add_attempt(lease, sample_attempt(number=2, name="kwz-me-r1-2"))
+
+
+def test_a_price_is_never_rounded_down(ledger: Ledger, lease: Lease) -> None:
+    ledger.add_attempt(lease, sample_attempt(usd_per_hour=Decimal("1.00000001")))
+    assert ledger.attempts("r1")[0].usd_per_hour > Decimal("1.00000001")
+
+
+def test_a_cap_is_never_rounded_up(ledger: Ledger) -> None:
+    ledger.add_run(sample_run(id="r2", max_usd=Decimal("9.9999999")))
+    cap = ledger.run("r2").max_usd
+    assert cap is not None
+    assert cap < Decimal("9.9999999")
+
+
+def test_text_that_is_no_unicode_is_kept_readable(ledger: Ledger, lease: Lease) -> None:
+    attempt = sample_attempt()
+    ledger.add_attempt(lease, attempt)
+    ledger.update_attempt(lease, attempt, reason="half a pair: \ud800, and \0")
+    ledger.note("r1", "trainer", "half a pair: \udfff", said="\ud800")
+    assert ledger.attempts("r1")[0].reason.startswith("half a pair: ?")
+    assert ledger.events("r1")[-1].message == "half a pair: ?"
+
+
+# -- leases -----------------------------------------------------------------------------------
+
+
+def test_one_holder_at_a_time(ledger: Ledger, lease: Lease, hands: Hands) -> None:
+    assert ledger.take_lease("r1", "b", 120) is None
+    hands.at = lease.expires_at
+    taken = ledger.take_lease("r1", "b", 120)
+    assert taken is not None
+    assert taken.token > lease.token
+
+
+def test_a_holder_renews_its_lease_under_the_same_token(
+    ledger: Ledger, lease: Lease, hands: Hands
+) -> None:
+    hands.at += 100
+    renewed = ledger.take_lease("r1", "a", 120)
+    assert renewed == replace(lease, expires_at=hands.at + 120)
+    ledger.check_lease(lease)
+
+
+def test_a_released_lease_is_free_at_once(ledger: Ledger, lease: Lease) -> None:
+    assert ledger.watched("r1")
+    ledger.release_lease(lease)
+    assert not ledger.watched("r1")
+    assert ledger.take_lease("r1", "b", 120) is not None
+
+
+def test_a_late_release_does_not_end_somebody_elses_lease(
+    ledger: Ledger, lease: Lease, hands: Hands
+) -> None:
+    hands.at = lease.expires_at
+    taken = ledger.take_lease("r1", "b", 120)
+    ledger.release_lease(lease)
+    assert taken is not None
+    ledger.check_lease(taken)
+
+
+def _end_run(ledger: Ledger, lease: Lease) -> None:
+    ledger.end_run(lease, RunState.DONE, "")
+
+
+def _add_attempt(ledger: Ledger, lease: Lease) -> None:
+    ledger.add_attempt(lease, sample_attempt(number=2, name="kwz-me-r1-2"))
+
+
+def _update_attempt(ledger: Ledger, lease: Lease) -> None:
+    ledger.update_attempt(lease, sample_attempt(), state=AttemptState.CLOSED)
+
+
+@pytest.mark.parametrize("change", [_end_run, _add_attempt, _update_attempt])
+@pytest.mark.parametrize("taken_over", [True, False])
+def test_a_watcher_that_lost_its_lease_changes_nothing(
+    ledger: Ledger, lease: Lease, hands: Hands, change: object, taken_over: bool
+) -> None:
+    assert callable(change)
+    ledger.add_attempt(lease, sample_attempt())
+    hands.at = lease.expires_at
+    if taken_over:
+        ledger.take_lease("r1", "b", 120)
+    before = (ledger.run("r1"), ledger.attempts("r1"))
+    with pytest.raises(LeaseLostError):
+        change(ledger, lease)
+    assert (ledger.run("r1"), ledger.attempts("r1")) == before
+
+
+# -- transactions -----------------------------------------------------------------------------
+
+
+def test_a_transaction_that_fails_leaves_the_ledger_usable(ledger: Ledger) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.add_run(sample_run())
+    ledger.note("r1", "still", "here")
+    assert ledger.events("r1")[-1].kind == "still"
+
+
+def test_a_full_disk_is_reported_and_survived(ledger: Ledger) -> None:
+    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        ledger.note("r1", "big", "x" * 1_000_000)
+    ledger._db.execute("PRAGMA max_page_count = 1000000")
+    ledger.note("r1", "small", "x")
+    assert [e.kind for e in ledger.events("r1")] == ["small"]
+
+
+_WRITER = """
+import sys
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.runs.ledger import Ledger
+path, who, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+ledger = Ledger(path, Clock())
+for number in range(count):
+    if number % 2:
+        lease = ledger.take_lease("r1", who, 0.0)
+    else:
+        ledger.note("r1", who, str(number))
+"""
+
+
+def test_eight_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(Ledger(path, Clock())) as ledger:
+        ledger.add_run(sample_run())
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(path), f"w{n}", "50"],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for n in range(8)
+    ]
+    complaints = [writer.communicate(timeout=100)[1] for writer in writers]
+    assert complaints == [""] * 8
+    with closing(Ledger(path, Clock())) as ledger:
+        events = ledger.events("r1")
+    assert sorted({e.kind for e in events}) == [f"w{n}" for n in range(8)]
+    assert len(events) == 8 * 25
+    assert integrity(path) == "ok"
+
+
+def test_processes_that_open_a_new_ledger_at_once_all_succeed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from kwanzaa_compute.clock import Clock;"
+        " from kwanzaa_compute.runs.ledger import Ledger; Ledger(sys.argv[1], Clock())"
+    )
+    path = tmp_path / "ledger.db"
+    openers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
+        for _ in range(8)
+    ]
+    assert [opener.communicate(timeout=100)[1] for opener in openers] == [""] * 8
+    assert integrity(path) == "ok"

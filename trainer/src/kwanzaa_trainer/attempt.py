@@ -1,0 +1,91 @@
+"""One attempt from its first breath to its exit code: what it leaves in the store when it ends."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExistsError, UsageError
+from kwanzaa_compute.store.folder import Failure, RunFolder
+from kwanzaa_compute.store.objects import Store
+from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.settings import Settings
+from kwanzaa_trainer.stopping import Stop, StoppedError
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_STOPPED = 75
+
+
+def run_attempt(store: Store, settings: Settings, clock: Clock, stop: Stop) -> int:
+    """Trains the run in `store`; returns the exit code.
+
+    0: the done marker is there. 75: stopped after a checkpoint, as asked. 1: failed. Unless it is
+    0, `failure.json` says why, where the store still takes it. A run that is done is left alone.
+    """
+    folder = RunFolder(store)
+    journal = Journal(folder, settings.attempt, settings.heartbeat_s, clock)
+    try:
+        return _run(folder, settings, journal, clock, stop)
+    except Exception as error:  # noqa: BLE001 -- whatever it was, it must be said in the store
+        return _fail(folder, journal, failure_of(settings.attempt, error))
+    finally:
+        journal.close()
+
+
+def failure_of(attempt: int, error: Exception) -> Failure:
+    """What to tell the watcher. Retryable is what another machine or another hour may mend."""
+    if isinstance(error, StoppedError):
+        return Failure(attempt, f"stopped: {error}", retryable=True, stopped=True)
+    if isinstance(error, KwanzaaError):
+        lasting = isinstance(error, UsageError | RunError)
+        return Failure(attempt, error.message, retryable=not lasting, mend=error.mend)
+    if type(error).__name__ == "OutOfMemoryError":
+        return Failure(
+            attempt,
+            "the GPU's memory is too small for this run",
+            retryable=False,
+            mend="lower training.per_device_train_batch_size or data.max_seq_length,"
+            " turn training.gradient_checkpointing on, or take a larger GPU",
+        )
+    return Failure(attempt, f"{type(error).__name__}: {error}", retryable=True)
+
+
+def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, stop: Stop) -> int:
+    if folder.done() is not None:
+        journal.say("done_already", "this run is done already; nothing to do")
+        return EXIT_DONE
+    # Imported late: a finished run needs no torch, and whatever breaks in it is told as well.
+    from kwanzaa_trainer.train import Site, train
+
+    with _scratch(settings) as work:
+        done = train(Site(folder, settings, work, journal, clock, stop))
+    journal.say("finished", f"finished at step {done.step}", step=done.step)
+    journal.flush()
+    try:
+        folder.put_done(done)
+    except StoreExistsError:
+        journal.say("done_already", "another attempt finished first", level="warning")
+    return EXIT_DONE
+
+
+def _fail(folder: RunFolder, journal: Journal, failure: Failure) -> int:
+    level = "info" if failure.stopped else "error"
+    mend = f" -> {failure.mend}" if failure.mend else ""
+    journal.say("ended", f"{failure.message}{mend}", level=level, retryable=failure.retryable)
+    try:
+        folder.put_failure(failure)
+    except StoreError as error:
+        journal.say("failure_not_stored", str(error), level="error")
+    return EXIT_STOPPED if failure.stopped else EXIT_FAILED
+
+
+@contextmanager
+def _scratch(settings: Settings) -> Iterator[Path]:
+    if settings.work is not None:
+        settings.work.mkdir(parents=True, exist_ok=True)
+        yield settings.work
+        return
+    with tempfile.TemporaryDirectory(prefix="kwanzaa-") as folder:
+        yield Path(folder)

@@ -1,0 +1,98 @@
+"""What the model can do now: the loss on held-out answers, and one answer in words."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from kwanzaa_trainer.batches import collate, micro_batches
+from kwanzaa_trainer.data import Sample
+from kwanzaa_trainer.learner import answer_loss
+from kwanzaa_trainer.packing import Row
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+ANSWER_TOKENS = 160
+LARGEST_EXPONENT = 700.0
+
+
+def eval_loss(
+    model: Any,
+    samples: Sequence[Sample],
+    rows: Sequence[Row],
+    *,
+    batch_rows: int,
+    pad_id: int,
+    device: "torch.device",
+    go_on: Callable[[], bool] = lambda: True,
+) -> float | None:
+    """The mean loss over all answer tokens of the rows, without any randomness.
+
+    `go_on` is asked after each batch; None is returned where it said no.
+    """
+    import torch
+
+    was_training = model.training
+    model.eval()
+    total, answers = 0.0, 0
+    try:
+        with torch.no_grad():
+            for piece in micro_batches(range(len(rows)), batch_rows):
+                batch = collate(samples, [rows[i] for i in piece], pad_id)
+                total += float(answer_loss(model, batch, device))
+                answers += batch.answers
+                if not go_on():
+                    return None
+    finally:
+        model.train(was_training)
+    return total / answers
+
+
+def perplexity(loss: float) -> float | None:
+    """The exponential of the loss; None where that is beyond a float."""
+    return math.exp(loss) if loss < LARGEST_EXPONENT else None
+
+
+def greedy_answer(
+    model: Any,
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str,
+    *,
+    with_adapter: bool,
+    is_rendered: bool,
+) -> str:
+    """What the model says to a prompt, always taking the likeliest token."""
+    import torch
+    from transformers import GenerationConfig
+
+    encoded = tokenizer(prompt, return_tensors="pt", add_special_tokens=not is_rendered)
+    settings = GenerationConfig(
+        max_new_tokens=ANSWER_TOKENS,
+        do_sample=False,
+        num_beams=1,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=pad_token_id(tokenizer),
+    )
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), nullcontext() if with_adapter else model.disable_adapter():
+            ids = encoded["input_ids"].to(model.device)
+            out = model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                generation_config=settings,
+            )
+    finally:
+        model.train(was_training)
+    return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)).strip()
+
+
+def pad_token_id(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """What fills rows up: the pad token, else the end token, else token 0; it is never learnt."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return 0

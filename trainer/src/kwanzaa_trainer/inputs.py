@@ -1,0 +1,120 @@
+"""What the control side put into the store for this run, brought onto this machine."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.errors import ConfigError, DataError, StoreMissingError
+from kwanzaa_compute.store.folder import BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DATA
+from kwanzaa_compute.store.objects import Store
+from kwanzaa_trainer.model import Base
+
+SHAPE_KEYS = ("format", "max_seq_length", "packing", "system_prompt")
+FREE_KEYS = {
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "effective_batch_size",
+    "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
+}
+"""Keys of `training` that may differ on resumption: they cut the same step into other pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The run's config, data and base, as local files, with the sha256 of each data file."""
+
+    config: TrainingConfig
+    train: Path
+    train_sha256: str
+    eval: Path | None
+    eval_sha256: str | None
+    base: Base
+    base_files_sha256: str | None
+    """One sha256 over the base's files; None where the base comes from the Hub."""
+
+
+def fetch_inputs(store: Store, work: Path, *, moved: Callable[[], None]) -> Inputs:
+    """Downloads config, data and, where the run has its own, the base.
+
+    `moved` is called after each file. Raises `ConfigError` or `DataError` where one is missing.
+    """
+    config = _config(store)
+    moved()
+    train = _download(store, TRAIN_DATA, work / "train.jsonl")
+    if train is None:
+        raise DataError("the run's store has no training data", file=TRAIN_DATA)
+    evaluation = _download(store, EVAL_DATA, work / "eval.jsonl")
+    moved()
+    files = _download_base(store, work / "base", moved)
+    own = Base(str(work / "base"))
+    return Inputs(
+        config=config,
+        train=work / "train.jsonl",
+        train_sha256=train,
+        eval=work / "eval.jsonl" if evaluation else None,
+        eval_sha256=evaluation,
+        base=own if files else Base(config.model.native_base_model_id, config.model.revision),
+        base_files_sha256=_digest_of(files) if files else None,
+    )
+
+
+def identity(inputs: Inputs, base_commit: str | None) -> dict[str, Any]:
+    """What makes a checkpoint this run's: all that decides what is learnt, nothing of where.
+
+    Not the precision or the GPU: a checkpoint made on one machine resumes on another.
+    """
+    raw = inputs.config.model_dump(mode="json")
+    training = {k: v for k, v in raw["training"].items() if k not in FREE_KEYS}
+    base = inputs.base_files_sha256 or f"{inputs.base.source}@{base_commit or 'unknown'}"
+    return {
+        "base": base,
+        "train data": inputs.train_sha256,
+        "eval data": inputs.eval_sha256,
+        "run.seed": raw["run"]["seed"],
+        "rows in a step": inputs.config.training.rows_per_step,
+        **_flat(training, "training"),
+        **_flat({"method": raw["adapter"]["method"], "lora": raw["adapter"]["lora"]}, "adapter"),
+        **_flat({key: raw["data"][key] for key in SHAPE_KEYS}, "data"),
+    }
+
+
+def _config(store: Store) -> TrainingConfig:
+    try:
+        return TrainingConfig.from_json(store.get(CONFIG))
+    except StoreMissingError as error:
+        raise ConfigError("the run's store has no config", file=CONFIG) from error
+
+
+def _download(store: Store, path: str, target: Path) -> str | None:
+    try:
+        return store.download(path, target)
+    except StoreMissingError:
+        return None
+
+
+def _download_base(store: Store, target: Path, moved: Callable[[], None]) -> dict[str, str]:
+    """The sha256 of each file of the base in the store; empty where there is none."""
+    digests = {}
+    for item in store.list(BASE_MODEL):
+        name = item.path.removeprefix(f"{BASE_MODEL}/")
+        digests[name] = store.download(item.path, target / name)
+        moved()
+    return digests
+
+
+def _digest_of(files: Mapping[str, str]) -> str:
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _flat(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        here = f"{path}.{key}"
+        flat |= _flat(value, here) if isinstance(value, dict) else {here: value}
+    return flat

@@ -1,0 +1,155 @@
+"""The model in training: its optimizer, its learning rate, and one optimizer step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.errors import RunError
+from kwanzaa_trainer.batches import Batch
+from kwanzaa_trainer.data import IGNORED
+from kwanzaa_trainer.model import trainable
+from kwanzaa_trainer.precision import Device, Precision
+from kwanzaa_trainer.schedule import warmup_steps
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """Everything that a step changes: adapter, optimizer, scheduler, loss scale."""
+
+    accelerator: "Accelerator"
+    model: Any
+    """The `PeftModel`, as accelerate wraps it."""
+    optimizer: Any
+    """An accelerate optimizer; `.optimizer` is the one that it wraps."""
+    scheduler: Any
+    parameters: "dict[str, torch.nn.Parameter]"
+    """What is trained, by name."""
+    max_grad_norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one optimizer step did. `loss` is the mean over the step's answer tokens."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    tokens: int
+
+
+def make_learner(
+    model: Any, config: TrainingConfig, total_steps: int, precision: Precision, device: Device
+) -> Learner:
+    """The model with optimizer and scheduler, on accelerate."""
+    from accelerate import Accelerator
+    from transformers import get_scheduler
+
+    accelerator = Accelerator(cpu=not device.is_gpu, mixed_precision=precision.autocast)
+    optimizer = make_optimizer(trainable(model), config)
+    scheduler = get_scheduler(
+        config.training.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=warmup_steps(config, total_steps),
+        num_training_steps=total_steps,
+    )
+    return Learner(
+        accelerator,
+        accelerator.prepare_model(model),
+        accelerator.prepare_optimizer(optimizer),
+        scheduler,
+        trainable(model),
+        config.training.max_grad_norm,
+    )
+
+
+def make_optimizer(
+    parameters: "dict[str, torch.nn.Parameter]", config: TrainingConfig
+) -> "torch.optim.Optimizer":
+    """The optimizer that `training.optim` names. Biases are not decayed."""
+    import torch
+
+    training = config.training
+    groups = [
+        {
+            "params": [p for name, p in parameters.items() if name.endswith("bias") is is_bias],
+            "weight_decay": 0.0 if is_bias else training.weight_decay,
+        }
+        for is_bias in (False, True)
+    ]
+    options: dict[str, Any] = {
+        "lr": training.learning_rate,
+        "betas": (training.adam_beta1, training.adam_beta2),
+        "eps": training.adam_epsilon,
+    }
+    used = [group for group in groups if group["params"]]
+    if training.optim == "adamw_torch":
+        return torch.optim.AdamW(used, **options)
+    if training.optim == "adamw_torch_fused":
+        return torch.optim.AdamW(used, fused=True, **options)
+    import bitsandbytes
+
+    kinds = {
+        "adamw_8bit": bitsandbytes.optim.AdamW8bit,
+        "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit,
+        "paged_adamw_32bit": bitsandbytes.optim.PagedAdamW32bit,
+    }
+    made: torch.optim.Optimizer = kinds[training.optim](used, **options)
+    return made
+
+
+def answer_loss(model: Any, batch: Batch, device: "torch.device") -> "torch.Tensor":
+    """The summed cross-entropy of a batch's answer tokens, in fp32."""
+    from torch.nn.functional import cross_entropy
+
+    logits = model(
+        input_ids=batch.input_ids.to(device),
+        position_ids=batch.position_ids.to(device),
+        use_cache=False,
+    ).logits
+    wanted = batch.labels[:, 1:].to(device).reshape(-1)
+    given = logits[:, :-1].float().reshape(-1, logits.shape[-1])
+    return cross_entropy(given, wanted, ignore_index=IGNORED, reduction="sum")
+
+
+def take_step(learner: Learner, batches: Sequence[Batch]) -> StepResult:
+    """One optimizer step over its micro-batches.
+
+    Every micro-batch's loss is divided by the answer tokens of the *whole* step, so a token weighs
+    the same wherever the rows were cut. Raises `RunError` before the weights are touched where the
+    loss or the gradient is not finite.
+    """
+    import torch
+
+    accelerator, device = learner.accelerator, learner.accelerator.device
+    answers = sum(batch.answers for batch in batches)
+    lr = float(learner.scheduler.get_last_lr()[0])
+    total = torch.zeros((), device=device, dtype=torch.float32)
+    for batch in batches:
+        loss = answer_loss(learner.model, batch, device) / answers
+        accelerator.backward(loss)
+        total += loss.detach()
+    norm = accelerator.clip_grad_norm_(
+        list(learner.parameters.values()), learner.max_grad_norm or math.inf
+    )
+    value, grad_norm = float(total), float(norm)
+    # With loss scaling an infinite gradient is routine: the scaler skips the step and scales down.
+    _require_finite(value, 0.0 if accelerator.scaler else grad_norm)
+    learner.optimizer.step()
+    if not accelerator.optimizer_step_was_skipped:
+        learner.scheduler.step()
+    learner.optimizer.zero_grad()
+    return StepResult(value, grad_norm, lr, sum(batch.tokens for batch in batches))
+
+
+def _require_finite(loss: float, grad_norm: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        raise RunError(
+            f"the training diverged: loss {loss}, gradient norm {grad_norm}",
+            mend="lower training.learning_rate, or raise training.warmup_ratio",
+        )

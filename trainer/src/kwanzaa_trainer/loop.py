@@ -1,0 +1,256 @@
+"""The training loop: step, log, evaluate, save, stop; every turn starts at a whole step."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.errors import StoreError
+from kwanzaa_compute.store.folder import TrainingPhase
+from kwanzaa_trainer import checkpoint
+from kwanzaa_trainer.batches import collate, micro_batches
+from kwanzaa_trainer.charts import Charts
+from kwanzaa_trainer.data import DataSet
+from kwanzaa_trainer.evaluate import eval_loss, perplexity
+from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.learner import Learner, StepResult, take_step
+from kwanzaa_trainer.manifest import CheckpointName, Shelf
+from kwanzaa_trainer.packing import Row
+from kwanzaa_trainer.progress import EarlyStopping, Progress, note_eval
+from kwanzaa_trainer.schedule import Schedule
+from kwanzaa_trainer.stopping import StoppedError, StopWatch
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """A data file in the rows that it is read in."""
+
+    data: DataSet
+    rows: list[Row]
+
+
+@dataclass(slots=True)
+class Training:
+    """A run in training: what it learns with, what it learns from, where it stands."""
+
+    config: TrainingConfig
+    attempt: int
+    learner: Learner
+    schedule: Schedule
+    train: Examples
+    eval: Examples | None
+    pad_id: int
+    identity: checkpoint.Identity
+    shelf: Shelf
+    scratch: Path
+    journal: Journal
+    charts: Charts
+    watch: StopWatch
+    clock: Clock
+    progress: Progress = field(default_factory=Progress)
+    saved_at: int = -1
+    """The step of the newest checkpoint that this attempt wrote or resumed from."""
+    last_save: float = 0.0
+    """When a checkpoint was last tried, on the monotonic clock."""
+    step_s: float | None = None
+    """Seconds a step takes, smoothed."""
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the learner computes."""
+        return self.learner.accelerator.device  # type: ignore[no-any-return]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing more to learn."""
+        return self.progress.is_stopped_early or self.progress.step >= self.schedule.total_steps
+
+
+def learn(run: Training) -> None:
+    """Trains to the end. Raises `StoppedError` after a checkpoint where somebody asked.
+
+    The turn's first half repeats on resumption what fell due at the checkpoint's own step and had
+    not been done, so an interrupted evaluation is not lost.
+    """
+    run.learner.model.train()
+    run.last_save = run.clock.monotonic()
+    while True:
+        is_best = _evaluate_if_due(run)
+        if reason := run.watch.reason():
+            _stop(run, reason)
+        if run.is_finished:
+            break
+        if _save_is_due(run, is_best=is_best):
+            save(run)
+        _step(run)
+    if run.saved_at != run.progress.step:
+        save(run)
+
+
+def save(run: Training) -> bool:
+    """Writes a checkpoint of this very step; False where the store would not have it.
+
+    That is said and not raised: the next interval tries again.
+    """
+    name = CheckpointName(run.progress.step, run.attempt)
+    best_before = run.progress.best_checkpoint
+    if run.config.checkpointing.load_best_model_at_end and run.progress.best_step == name.step > 0:
+        run.progress.best_checkpoint = str(name)
+    started = run.last_save = run.clock.monotonic()
+    run.journal.progress(TrainingPhase.SAVE)
+    folder = run.scratch / "checkpoint"
+    files = checkpoint.write(folder, run.learner, run.progress, run.identity)
+    wrong = _shelve(run, name, files)
+    if wrong:
+        run.progress.best_checkpoint = best_before
+        run.journal.say("checkpoint_failed", f"checkpoint not stored: {wrong}", level="warning")
+        return False
+    run.saved_at = run.progress.step
+    took_s = run.clock.monotonic() - started
+    run.journal.say("checkpoint", f"checkpoint {name} stored", name=str(name), save_s=took_s)
+    run.journal.progress(TrainingPhase.SAVE, checkpoint=str(name), save_s=took_s)
+    run.charts.upload(run.shelf.store, f"attempts/{run.attempt}/tensorboard", run.journal)
+    run.journal.flush()
+    return True
+
+
+def _shelve(run: Training, name: CheckpointName, files: list[Path]) -> str:
+    """Stores a checkpoint and deletes what it supersedes; returns what went wrong, or ""."""
+    best = CheckpointName.parse(run.progress.best_checkpoint or "")
+    try:
+        wrong = run.shelf.add(name, files)
+        if not wrong:
+            gone = run.shelf.rotate(best)
+            if gone:
+                run.journal.say("rotated", f"deleted {', '.join(map(str, gone))}")
+    except StoreError as error:
+        # Past the manifest the checkpoint stands, even where tidying up behind it failed.
+        return "" if run.shelf.known.get(name) else str(error)
+    return wrong
+
+
+def _save_is_due(run: Training, *, is_best: bool) -> bool:
+    step, seconds = run.progress.step, run.config.checkpointing.save_seconds
+    if run.saved_at == step:
+        return False
+    if seconds is not None and run.clock.monotonic() - run.last_save >= seconds:
+        return True
+    keep_best = is_best and run.config.checkpointing.load_best_model_at_end
+    return keep_best or run.schedule.save_due(step)
+
+
+def _stop(run: Training, reason: str) -> None:
+    """A checkpoint, then the end. Raises `StoppedError`, or `StoreError` without a checkpoint."""
+    run.journal.say("stopping", f"stopping at step {run.progress.step}: {reason}")
+    if run.saved_at != run.progress.step and not save(run):
+        raise StoreError("asked to stop, but the store took no checkpoint")
+    raise StoppedError(reason)
+
+
+def _evaluate_if_due(run: Training) -> bool:
+    """Evaluates where it is due; True where the result is the best so far."""
+    progress = run.progress
+    due = run.is_finished or run.schedule.eval_due(progress.step)
+    if run.eval is None or not due or progress.evaluated_at == progress.step:
+        return False
+    loss = eval_loss(
+        run.learner.model,
+        run.eval.data.samples,
+        run.eval.rows,
+        batch_rows=run.config.training.per_device_eval_batch_size,
+        pad_id=run.pad_id,
+        device=run.device,
+        go_on=lambda: _is_evaluating(run),
+    )
+    if loss is None:
+        return False  # interrupted: resumption evaluates this step again
+    is_best = note_eval(progress, loss, _early_stopping(run.config))
+    _report_eval(run, loss, is_best=is_best)
+    return is_best
+
+
+def _is_evaluating(run: Training) -> bool:
+    run.journal.progress(TrainingPhase.EVAL)
+    return not run.watch.stop.reason
+
+
+def _early_stopping(config: TrainingConfig) -> EarlyStopping | None:
+    wish = config.training.early_stopping
+    return EarlyStopping(wish.patience, wish.threshold) if wish.enabled else None
+
+
+def _report_eval(run: Training, loss: float, *, is_best: bool) -> None:
+    step, words = run.progress.step, perplexity(loss)
+    best = " (best so far)" if is_best else ""
+    run.journal.say("eval", f"step {step}: eval loss {loss:.4f}{best}", step=step, loss=loss)
+    run.journal.metric("eval", step, loss, perplexity=words, tokens=run.progress.tokens)
+    run.charts.add("eval", step, loss=loss, perplexity=words)
+    run.charts.upload(run.shelf.store, f"attempts/{run.attempt}/tensorboard", run.journal)
+    run.journal.progress(TrainingPhase.EVAL, eval_loss=loss)
+    if run.progress.is_stopped_early:
+        patience = run.config.training.early_stopping.patience
+        run.journal.say(
+            "early_stop", f"stopping early: no gain in {patience} evaluations", step=step
+        )
+
+
+def _step(run: Training) -> None:
+    """One optimizer step, from its rows to its line in the log."""
+    progress, samples = run.progress, run.train.data.samples
+    rows = run.schedule.rows_of(progress.step)
+    pieces = micro_batches(rows, run.config.training.per_device_train_batch_size)
+    started = run.clock.monotonic()
+    batches = [collate(samples, [run.train.rows[i] for i in p], run.pad_id) for p in pieces]
+    result = take_step(run.learner, batches)
+    took_s = run.clock.monotonic() - started
+    progress.step += 1
+    progress.epoch, progress.row = run.schedule.position(progress.step)
+    progress.tokens += result.tokens
+    progress.train_s += took_s
+    progress.note_loss(result.loss)
+    run.step_s = took_s if run.step_s is None else 0.9 * run.step_s + 0.1 * took_s
+    _report_step(run, result, tokens_per_second=result.tokens / took_s)
+
+
+def _report_step(run: Training, result: StepResult, *, tokens_per_second: float) -> None:
+    progress, total = run.progress, run.schedule.total_steps
+    run.journal.progress(
+        TrainingPhase.TRAIN,
+        step=progress.step,
+        total_steps=total,
+        epoch=progress.step / run.schedule.steps_per_epoch,
+        loss=result.loss,
+        tokens=progress.tokens,
+        tokens_per_second=tokens_per_second,
+        eta_s=(total - progress.step) * (run.step_s or 0.0),
+        gpu_memory_gib=_gpu_memory_gib(),
+    )
+    if not run.schedule.log_due(progress.step):
+        return
+    loss = progress.take_mean_loss()
+    run.journal.say(
+        "step",
+        f"step {progress.step}/{total}: loss {loss:.4f}, {tokens_per_second:.0f} tokens/s",
+        step=progress.step,
+        loss=loss,
+    )
+    row = {
+        "lr": result.lr,
+        "grad_norm": result.grad_norm,
+        "tokens_per_second": tokens_per_second,
+        "perplexity": perplexity(loss),
+    }
+    epoch = progress.step / run.schedule.steps_per_epoch
+    run.journal.metric("train", progress.step, loss, tokens=progress.tokens, epoch=epoch, **row)
+    run.charts.add("train", progress.step, loss=loss, **row)
+
+
+def _gpu_memory_gib() -> float | None:
+    """The most that torch has held on the GPU so far; None without one."""
+    import torch
+
+    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None

@@ -1,0 +1,250 @@
+"""The frozen base model, the adapter on it, and the proof that the base stays as it was."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.errors import ConfigError
+from kwanzaa_trainer.precision import Device, Precision
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CPU_QUANT_MULTIPLE = 64
+"""bitsandbytes' CPU kernels crash on other widths (32 at least; 64 is its quantisation block)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where the base comes from: a folder of the run's store, or a repository on the Hub."""
+
+    source: str
+    revision: str | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the source is a local folder."""
+        return Path(self.source).is_dir()
+
+
+def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":
+    """The base's tokenizer. Raises `ConfigError` where it cannot be used."""
+    from transformers import AutoTokenizer
+
+    with _explained(base):
+        tokenizer = AutoTokenizer.from_pretrained(
+            base.source, revision=base.revision, trust_remote_code=False
+        )
+    # Where the files are missing, transformers makes an empty one and says nothing.
+    if not tokenizer("Umoja", add_special_tokens=False)["input_ids"]:
+        raise ConfigError(
+            f"there is no tokenizer in {base.source}", mend="save the tokenizer beside the base"
+        )
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            f"the tokenizer of {base.source} is not a fast one, so answers cannot be located",
+            mend="convert it once with transformers and save it beside the base",
+        )
+    return tokenizer
+
+
+def load_base(
+    config: TrainingConfig, base: Base, precision: Precision, device: Device
+) -> "PreTrainedModel":
+    """The frozen base on its device, in 4 bits for qlora. Raises `ConfigError` where it cannot be.
+
+    The dtype is always said: by default transformers takes the checkpoint's own, and OLMo's says
+    float32, which doubles the memory of embedding and head.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    _quieten()
+    quantization = _quantization(config, precision) if config.adapter.quantized else None
+    with _explained(base):
+        model = AutoModelForCausalLM.from_pretrained(
+            base.source,
+            revision=base.revision,
+            dtype=precision.torch_dtype,
+            quantization_config=quantization,
+            device_map={"": device.torch_device},
+            attn_implementation="sdpa",
+            trust_remote_code=False,
+        )
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    if quantization is not None:
+        _keep_quantised_weights_in_place(model, device)
+    if config.training.tf32 and device.is_gpu:
+        torch.backends.cuda.matmul.allow_tf32 = True
+    return model
+
+
+def attach_adapter(model: "PreTrainedModel", config: TrainingConfig) -> "PeftModel":
+    """The model with a fresh LoRA adapter, ready to train.
+
+    Raises `ConfigError` naming what there is where a target module does not exist.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    lora = config.adapter.lora
+    targets = lora.target_modules
+    if targets != "all-linear":
+        _require_modules(model, targets)
+    alpha = int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha
+    adapter_config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        lora_dropout=lora.dropout,
+        bias=lora.bias,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        revision=config.model.revision,
+    )
+    peft_model = get_peft_model(model, adapter_config)
+    # What users load later is the model they named, not our scratch copy of it.
+    peft_model.peft_config["default"].base_model_name_or_path = config.model.base_model_id
+    if config.training.gradient_checkpointing:
+        _recompute_activations(model, config)
+    return peft_model
+
+
+def trainable(model: "torch.nn.Module") -> dict[str, "torch.nn.Parameter"]:
+    """What is trained, by name, in the model's own order."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def base_sha256(model: "torch.nn.Module") -> str:
+    """One sha256 over every frozen parameter, with the constants of those that are quantised."""
+    digest = hashlib.sha256()
+    frozen = {_bare(n): p for n, p in model.named_parameters() if not p.requires_grad}
+    for name in sorted(frozen):
+        _feed(digest, name, frozen[name].data)
+        state = getattr(frozen[name], "quant_state", None)
+        for key, value in sorted(state.as_dict().items()) if state is not None else ():
+            _feed(digest, f"{name}.{key}", value)
+    return digest.hexdigest()
+
+
+def _bare(name: str) -> str:
+    """A parameter's name without what peft puts around it."""
+    return name.replace("base_model.model.", "").replace(".base_layer", "")
+
+
+def _feed(digest: Any, name: str, value: Any) -> None:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        digest.update(f"{name}={value!r};".encode())
+        return
+    digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
+    flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    digest.update(flat.numpy().data)
+
+
+def _recompute_activations(model: "PreTrainedModel", config: TrainingConfig) -> None:
+    """Turns gradient checkpointing on, under the name that this transformers has for it."""
+    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+    enable = next(getattr(model, name) for name in names if hasattr(model, name))
+    enable({"use_reentrant": config.training.gradient_checkpointing_kwargs.use_reentrant})
+    model.enable_input_require_grads()
+
+
+def _quantization(config: TrainingConfig, precision: Precision) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    wish = config.adapter.quantization
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=wish.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=wish.bnb_4bit_use_double_quant,
+        # Not bnb_4bit_compute_dtype as such: where the machine fell back, this must as well.
+        bnb_4bit_compute_dtype=precision.torch_dtype,
+    )
+
+
+def _keep_quantised_weights_in_place(model: "PreTrainedModel", device: Device) -> None:
+    """Stops bitsandbytes from rewriting the base on a CPU.
+
+    On CPUs with avx512_bf16 its first gradient-free forward in eval mode repacks the NF4 weights
+    *in place* and rounds their scales to bf16: the base's hash changes, and every later loss moves
+    in its fifth digit, so a run with an evaluation in it would not equal its own resumption.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+            if not device.is_gpu and module.in_features % CPU_QUANT_MULTIPLE:
+                raise ConfigError(
+                    f"{name} has {module.in_features} inputs; on a CPU 4-bit layers need a"
+                    f" multiple of {CPU_QUANT_MULTIPLE}",
+                    mend="use adapter.method: lora, or a GPU",
+                )
+
+
+def _require_modules(model: "PreTrainedModel", targets: tuple[str, ...]) -> None:
+    import torch
+
+    linears = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)]
+    missing = [t for t in targets if not any(n == t or n.endswith(f".{t}") for n in linears)]
+    if missing:
+        there = sorted({name.rsplit(".", 1)[-1] for name in linears} - {"lm_head"})
+        raise ConfigError(
+            f"{type(model).__name__} has no module called {', '.join(missing)};"
+            f" its linear modules are {', '.join(there)}",
+            mend="change adapter.lora.target_modules, or write all-linear",
+        )
+
+
+@contextmanager
+def _explained(base: Base) -> Iterator[None]:
+    """Tells a base that cannot be used (`ConfigError`) from a network that failed (OSError)."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+        raise _unusable(base, error) from error
+    except OSError as error:
+        if base.is_folder or _hub_refuses(error):
+            raise _unusable(base, error) from error
+        raise
+    except Exception as error:
+        # safetensors raises a class of its own for a damaged file.
+        if type(error).__name__ == "SafetensorError":
+            raise _unusable(base, error) from error
+        raise
+
+
+def _unusable(base: Base, error: Exception) -> ConfigError:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    mend = "check model.base_model_id and model.revision"
+    if "trust_remote_code" in str(error) or "custom code" in str(error):
+        mend = "code from a repository is never run: name a repository in transformers' own format"
+    return ConfigError(f"the base model {base.source} cannot be used: {said[0]}", mend=mend)
+
+
+def _hub_refuses(error: BaseException | None) -> bool:
+    """Whether the Hub answered that there is no such model for us, rather than not at all."""
+    refusals = {"RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError"}
+    while error is not None:
+        if type(error).__name__ in refusals | {"RemoteEntryNotFoundError"}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _quieten() -> None:
+    """Progress bars and advice of the libraries drown our own lines."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    # It says that a faster CPU kernel could be fetched from the Hub; we want what is installed.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

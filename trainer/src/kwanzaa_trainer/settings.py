@@ -1,0 +1,52 @@
+"""What the machine's environment tells the trainer, read once."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kwanzaa_compute.errors import UsageError
+
+LOCAL_HEARTBEAT_S = 1.0
+REMOTE_HEARTBEAT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this attempt runs; nothing in here changes what is learnt."""
+
+    attempt: int = 1
+    heartbeat_s: float = LOCAL_HEARTBEAT_S
+    """Least seconds between two heartbeats in the store."""
+    threads: int | None = None
+    """CPU threads of torch; None leaves torch's choice, or takes the checkpoint's."""
+    work: Path | None = None
+    """Scratch folder; None means a temporary one."""
+
+    @classmethod
+    def from_environment(
+        cls, store_url: str, environ: Mapping[str, str] = os.environ
+    ) -> "Settings":
+        """Reads the `KWANZAA_*` variables. Raises `UsageError` where one is not what it must be."""
+        local = store_url.startswith("file:")
+        threads = environ.get("KWANZAA_THREADS")
+        work = environ.get("KWANZAA_WORK")
+        return cls(
+            attempt=int(_number(environ, "KWANZAA_ATTEMPT", 1, least=1)),
+            heartbeat_s=_number(
+                environ, "KWANZAA_HEARTBEAT_S", LOCAL_HEARTBEAT_S if local else REMOTE_HEARTBEAT_S
+            ),
+            threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
+            work=Path(work) if work else None,
+        )
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, *, least: float = 0) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise UsageError(f"{name}={text!r} is not a number of at least {least:g}")
+    return value

@@ -1,0 +1,335 @@
+"""One run, read top to bottom: fetch, load, learn, report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kwanzaa_compute.clock import Clock, iso
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.errors import RunError
+from kwanzaa_compute.store.folder import Done, RunFolder, TrainingPhase
+from kwanzaa_trainer import checkpoint
+from kwanzaa_trainer.charts import make_charts
+from kwanzaa_trainer.chat import chat_format
+from kwanzaa_trainer.data import Reader
+from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
+from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
+from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.learner import make_learner
+from kwanzaa_trainer.loop import Examples, Training, learn
+from kwanzaa_trainer.manifest import CheckpointName, Shelf, fetch_checkpoint, newest_verified
+from kwanzaa_trainer.model import attach_adapter, base_sha256, load_base, load_tokenizer
+from kwanzaa_trainer.packing import one_by_one, pack
+from kwanzaa_trainer.precision import Device, Precision, choose_precision, find_device
+from kwanzaa_trainer.randomness import seed_everything
+from kwanzaa_trainer.report import Report, upload_adapter, write_adapter, write_documents
+from kwanzaa_trainer.schedule import plan_schedule
+from kwanzaa_trainer.settings import Settings
+from kwanzaa_trainer.stopping import Stop, StopWatch
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where an attempt works: its store, its scratch folder, its voice."""
+
+    folder: RunFolder
+    settings: Settings
+    work: Path
+    journal: Journal
+    clock: Clock
+    stop: Stop
+
+    def moved(self, phase: TrainingPhase) -> None:
+        """Says that something moved."""
+        self.journal.progress(phase)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model with its adapter and its tokenizer, and what the base looked like before."""
+
+    model: Any
+    tokenizer: Any
+    reader: Reader
+    base_sha256: str
+    base_commit: str | None
+    device: Device
+    precision: Precision
+
+
+def train(site: Site) -> Done:
+    """Trains the run in the store to its end; returns its done marker, not yet written.
+
+    Raises `StoppedError` after a checkpoint where it was asked to stop, `UsageError` for a config,
+    data or base that cannot be used, `CheckpointError` where none can be trusted, `StoreError` and
+    OSError for what another try may mend.
+    """
+    site.moved(TrainingPhase.DOWNLOAD)
+    inputs = fetch_inputs(
+        site.folder.store, site.work, moved=lambda: site.moved(TrainingPhase.DOWNLOAD)
+    )
+    _say_what_is_not_done(site, inputs.config)
+    _set_threads(site)
+    loaded = _load(site, inputs)
+    training = _prepare(site, inputs, loaded)
+    _resume(site, training)
+    learn(training)
+    _take_best(site, training)
+    return _report(site, inputs, loaded, training)
+
+
+def _load(site: Site, inputs: Inputs) -> Loaded:
+    config, journal = inputs.config, site.journal
+    device = find_device()
+    precision = choose_precision(config.run.mixed_precision, device)
+    journal.say("precision", f"computing in {precision.name}: {precision.reason}")
+    seed_everything(config.run.seed, deterministic=config.run.deterministic, is_gpu=device.is_gpu)
+    site.moved(TrainingPhase.LOAD)
+    journal.say("base", f"loading the base {config.model.native_base_model_id}")
+    tokenizer = load_tokenizer(inputs.base)
+    base = load_base(config, inputs.base, precision, device)
+    site.moved(TrainingPhase.LOAD)
+    # Seeded again: the adapter must start from the same numbers however the base was loaded.
+    seed_everything(config.run.seed, deterministic=config.run.deterministic, is_gpu=device.is_gpu)
+    model = attach_adapter(base, config)
+    chat = chat_format(tokenizer, config.data.system_prompt)
+    _warn_of_short_context(site, config, base)
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        reader=Reader(tokenizer, chat, config.data.format, config.data.max_seq_length),
+        base_sha256=base_sha256(model)
+        if config.checkpointing.verify_base_weights_unchanged
+        else "",
+        base_commit=getattr(base.config, "_commit_hash", None),
+        device=device,
+        precision=precision,
+    )
+
+
+def _prepare(site: Site, inputs: Inputs, loaded: Loaded) -> Training:
+    config = inputs.config
+    train = _examples(site, loaded.reader, inputs.train, config.data.train_file, config)
+    held_out = None
+    if config.evaluates and inputs.eval is not None:
+        shown = config.data.eval_file or inputs.eval.name
+        held_out = _examples(site, loaded.reader, inputs.eval, shown, config)
+    schedule = plan_schedule(config, len(train.rows))
+    site.journal.say(
+        "plan",
+        f"{len(train.data.samples)} samples in {len(train.rows)} rows,"
+        f" {schedule.total_steps} steps",
+        steps=schedule.total_steps,
+        rows=len(train.rows),
+    )
+    attempt, interval_s = site.settings.attempt, site.settings.heartbeat_s
+    return Training(
+        config=config,
+        attempt=attempt,
+        learner=make_learner(
+            loaded.model, config, schedule.total_steps, loaded.precision, loaded.device
+        ),
+        schedule=schedule,
+        train=train,
+        eval=held_out,
+        pad_id=pad_token_id(loaded.tokenizer),
+        identity=identity(inputs, loaded.base_commit),
+        shelf=Shelf(site.folder.store, site.work / "read-back", config.save_total_limit),
+        scratch=site.work,
+        journal=site.journal,
+        charts=make_charts(config, site.work),
+        watch=StopWatch(site.stop, site.folder, attempt, interval_s, site.clock),
+        clock=site.clock,
+    )
+
+
+def _examples(
+    site: Site, reader: Reader, path: Path, shown_as: str, config: TrainingConfig
+) -> Examples:
+    data = reader.read(path, shown_as, moved=lambda: site.moved(TrainingPhase.LOAD))
+    if data.skipped:
+        site.journal.say(
+            "skipped",
+            f"{shown_as}: {data.skipped_words()}",
+            level="warning",
+            lines=data.skipped,
+        )
+    rows = (
+        pack(data.lengths, config.data.max_seq_length)
+        if config.data.packing
+        else one_by_one(len(data.samples))
+    )
+    return Examples(data, rows)
+
+
+def _resume(site: Site, training: Training) -> None:
+    """Takes up the newest verified checkpoint, where there is one."""
+    folder = site.work / "resumed"
+    name = newest_verified(
+        site.folder.store,
+        folder,
+        lambda text: site.journal.say("damaged_checkpoint", text, level="warning"),
+    )
+    if name is None:
+        return
+    saved = checkpoint.read(folder)
+    checkpoint.require_same_run(saved, training.identity)
+    _match_threads(site, saved.threads)
+    training.progress = checkpoint.restore(training.learner, saved)
+    training.saved_at = name.step
+    training.shelf.known[name] = True
+    site.journal.say("resumed", f"resumed from {name}", name=str(name), step=name.step)
+
+
+def _take_best(site: Site, training: Training) -> None:
+    """Puts the best evaluated adapter in place of the last one, where the config wants it."""
+    progress = training.progress
+    best = CheckpointName.parse(progress.best_checkpoint or "")
+    wanted = training.config.checkpointing.load_best_model_at_end
+    if not wanted or best is None or best.step == progress.step:
+        return
+    folder = site.work / "best"
+    wrong = fetch_checkpoint(site.folder.store, best, folder)
+    if wrong:
+        text = f"the best checkpoint {best} is damaged, taking the last adapter: {wrong}"
+        site.journal.say("best_lost", text, level="warning")
+        progress.best_checkpoint = None
+        return
+    checkpoint.restore_adapter(training.learner, checkpoint.read(folder))
+    site.journal.say("best", f"taking the adapter of {best}, eval loss {progress.best}")
+
+
+def _report(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> Done:
+    """Proves the base unchanged, writes the adapter's folder, and carries it into the store."""
+    _require_base_unchanged(loaded)
+    site.moved(TrainingPhase.EVAL)
+    summary = {
+        **_figures(inputs, loaded, training),
+        "sample": _sample(site, inputs, loaded, training),
+    }
+    site.moved(TrainingPhase.SAVE)
+    site.journal.flush()
+    folder = site.work / "adapter"
+    write_adapter(folder, training.learner.accelerator.unwrap_model(loaded.model), loaded.tokenizer)
+    date = iso(site.clock.now())[:10]
+    unknown = write_documents(folder, Report(inputs.config, summary, site.folder.metrics(), date))
+    if unknown:
+        text = f"artifacts.include_files: nothing here makes {', '.join(unknown)}"
+        site.journal.say("unknown_files", text, level="warning")
+    files = upload_adapter(site.folder.store, folder)
+    training.charts.upload(
+        site.folder.store, f"attempts/{training.attempt}/tensorboard", site.journal
+    )
+    training.charts.close()
+    return Done(training.attempt, training.progress.step, files, summary)
+
+
+def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, Any]:
+    progress = training.progress
+    took_best = progress.best_checkpoint is not None
+    final = progress.best if took_best else progress.eval_last
+    skipped = {"train": training.train.data.skipped}
+    if training.eval is not None:
+        skipped["eval"] = training.eval.data.skipped
+    return {
+        "train_loss": progress.last_loss,
+        "eval_loss_first": progress.eval_first,
+        "eval_loss_best": progress.best,
+        "eval_loss_last": progress.eval_last,
+        "perplexity": None if final is None else perplexity(final),
+        "steps": progress.step,
+        "adapter_step": progress.best_step if took_best else progress.step,
+        "stopped_early": progress.is_stopped_early,
+        "tokens": progress.tokens,
+        "train_s": progress.train_s,
+        "base_sha256": loaded.base_sha256,
+        "base": training.identity["base"],
+        "train_data_sha256": inputs.train_sha256,
+        "precision": loaded.precision.name,
+        "precision_reason": loaded.precision.reason,
+        "device": loaded.device.name,
+        "skipped": {
+            name: {"count": len(lines), "lines": list(lines[:10])}
+            for name, lines in skipped.items()
+        },
+    }
+
+
+def _sample(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> Mapping[str, str]:
+    """What the base and the adapter answer to the first prompt of the evaluation data."""
+    path = inputs.eval or inputs.train
+    question, prompt = loaded.reader.first_prompt(path, path.name)
+    answers = {}
+    for who in ("base", "adapter"):
+        answers[who] = greedy_answer(
+            loaded.model,
+            loaded.tokenizer,
+            prompt,
+            with_adapter=who == "adapter",
+            is_rendered=training.config.data.format == "chat_jsonl",
+        )
+        site.moved(TrainingPhase.EVAL)
+    return {"question": question, **answers}
+
+
+def _require_base_unchanged(loaded: Loaded) -> None:
+    if loaded.base_sha256 and base_sha256(loaded.model) != loaded.base_sha256:
+        raise RunError(
+            "the base model's weights changed during training; the adapter is not handed over",
+            mend="this is a fault of the trainer or of a library below it: report it",
+        )
+
+
+def _set_threads(site: Site) -> None:
+    import torch
+
+    if site.settings.threads is not None:
+        torch.set_num_threads(site.settings.threads)
+
+
+def _match_threads(site: Site, threads: int) -> None:
+    """Sums come out differently in their last bits with another number of threads."""
+    import torch
+
+    if site.settings.threads is None:
+        torch.set_num_threads(threads)
+    elif site.settings.threads != threads:
+        site.journal.say(
+            "threads",
+            f"the checkpoint was made with {threads} CPU threads and this machine uses"
+            f" {site.settings.threads}: on a CPU the last bits of the losses will differ",
+            level="warning",
+        )
+
+
+def _warn_of_short_context(site: Site, config: TrainingConfig, base: Any) -> None:
+    most = getattr(base.config, "max_position_embeddings", None)
+    if most is not None and config.data.max_seq_length > most:
+        site.journal.say(
+            "context",
+            f"data.max_seq_length = {config.data.max_seq_length} is more than the {most} tokens"
+            " that the base was made for",
+            level="warning",
+        )
+
+
+def _say_what_is_not_done(site: Site, config: TrainingConfig) -> None:
+    """What the config asks for and this trainer leaves undone, each with its reason."""
+    import torch
+
+    on_cpu = not torch.cuda.is_available()
+    wishes = {
+        "training.optim: there is no GPU memory to page, so states stay in plain memory": on_cpu
+        and config.training.optim.startswith("paged_"),
+        "hardware.num_gpus: this trainer uses the first GPU only": not on_cpu
+        and torch.cuda.device_count() > 1,
+        "run.deterministic: attention's backward pass on a GPU is not bit-exact": not on_cpu
+        and config.run.deterministic,
+        "evaluation.metrics: only loss and perplexity are computed here": bool(
+            set(config.evaluation.metrics) - {"loss", "perplexity"}
+        ),
+    }
+    for text, applies in wishes.items():
+        if applies:
+            site.journal.say("not_applied", text, level="warning")
