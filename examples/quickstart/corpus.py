@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "corpus"
-PASSAGES_PER_PATTERN = 50
+PASSAGES_PER_PATTERN = 45
 PLAIN_REPEATS = 24
 """How often the finished passages of `plain.txt` come, beside the filled patterns."""
 CHAT_SYSTEM_PROMPTS = (

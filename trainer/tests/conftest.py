@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 from kwanzaa_compute.clock import Clock

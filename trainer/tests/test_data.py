@@ -86,6 +86,21 @@ def test_answers_are_found_under_any_template(
     assert _learnt(fresh, _read(fresh, tmp_path, TWO_TURNS)) == learnt
 
 
+@pytest.mark.parametrize("answer", ["s", "think", "<", "<|im_end|", "assistant", "</s>", "  a  "])
+@pytest.mark.parametrize("template", [CHATML, THINKING, NO_SYSTEM, LAST_TURN_THINKS, None])
+def test_answers_that_look_like_the_template_are_found_too(
+    fresh: Any, tmp_path: Path, template: str | None, answer: str
+) -> None:
+    fresh.chat_template = template
+    (learnt,) = _learnt(
+        fresh, _read(fresh, tmp_path, TWO_TURNS.replace('"yes"', '"x"').replace("no", answer))
+    )[1:]
+    ends = {CHATML: "<|im_end|>", THINKING: "<|im_end|>", LAST_TURN_THINKS: "</s>"}
+    start = "<think></think>" if template == LAST_TURN_THINKS else ""
+    text = answer.strip() if template in (CHATML, THINKING) else answer
+    assert learnt == f"{start}{text}{ends.get(template or '', '<eos>')}"
+
+
 def test_the_system_prompt_is_put_before_chats_without_one(fresh: Any, tmp_path: Path) -> None:
     own = TWO_TURNS.replace('[{"role"', '[{"role": "system", "content": "own"}, {"role"', 1)
     data = _read(fresh, tmp_path, TWO_TURNS + own, system="general")

@@ -52,16 +52,6 @@ def _losses_of_transformers(
         def _get_train_sampler(self, *_: Any, **__: Any) -> Any:
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
-    def padded(rows: list[Any]) -> dict[str, Any]:
-        longest = max(len(row.ids) for row in rows)
-        fill = [longest - len(row.ids) for row in rows]
-        pairs = list(zip(rows, fill, strict=True))
-        return {
-            "input_ids": torch.tensor([[*r.ids, *[0] * f] for r, f in pairs]),
-            "labels": torch.tensor([[*r.labels, *[-100] * f] for r, f in pairs]),
-            "attention_mask": torch.tensor([[1] * len(r.ids) + [0] * f for r, f in pairs]),
-        }
-
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     torch.manual_seed(SEED)
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -86,8 +76,22 @@ def _losses_of_transformers(
         disable_tqdm=True,
     )
     trainer = InOrder(
-        get_peft_model(model, config), arguments, train_dataset=ordered, data_collator=padded
+        get_peft_model(model, config), arguments, train_dataset=ordered, data_collator=_padded
     )
     trainer.train()
     rows = [row for row in trainer.state.log_history if "grad_norm" in row]
     return [(r["loss"], r["grad_norm"], r["learning_rate"]) for r in rows]
+
+
+def _padded(rows: list[Any]) -> dict[str, Any]:
+    """The rows as transformers wants them, with a mask."""
+    import torch
+
+    longest = max(len(row.ids) for row in rows)
+    fill = [longest - len(row.ids) for row in rows]
+    pairs = list(zip(rows, fill, strict=True))
+    return {
+        "input_ids": torch.tensor([[*r.ids, *[0] * f] for r, f in pairs]),
+        "labels": torch.tensor([[*r.labels, *[-100] * f] for r, f in pairs]),
+        "attention_mask": torch.tensor([[1] * len(r.ids) + [0] * f for r, f in pairs]),
+    }

@@ -199,6 +199,18 @@ class MoodyStore(ObjectStore):
             raise StoreError(f"no mood for {path}")
 
 
+class Recorder(MoodyStore):
+    """A real store that remembers what was written, in order."""
+
+    def __init__(self, url: str) -> None:
+        self.written: list[str] = []
+        super().__init__(url, self.written.append)
+
+    def create(self, path: str, data: bytes) -> None:
+        self.written.append(path)
+        super().create(path, data)
+
+
 def test_a_store_that_refuses_heartbeats_and_a_checkpoint_does_not_stop_the_training(
     make_run: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,8 +230,10 @@ def test_a_store_that_refuses_the_adapter_is_a_failure_worth_another_try(make_ru
     assert run.train(store=store) == 1
     assert run.folder.failure(1).retryable
     assert run.folder.done() is None
-    assert run.train(attempt=2) == 0
+    recorder = Recorder(run.url)
+    assert run.train(attempt=2, store=recorder) == 0
     assert run.done().attempt == 2
+    assert recorder.written[-1] == "done.json", "nothing after it counts"
 
 
 def _unfinished(reference: Any, tmp_path: Path) -> Any:

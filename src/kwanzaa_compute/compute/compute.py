@@ -20,7 +20,8 @@ from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext
 from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
 from kwanzaa_compute.drivers.provider import Provider
-from kwanzaa_compute.errors import BudgetError, KwanzaaError, NothingFitsError
+from kwanzaa_compute.errors import BudgetError, KwanzaaError, LeaseLostError, NothingFitsError
+from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.ledger import Ledger
@@ -157,21 +158,32 @@ class Compute:
         Raises `NothingFitsError` where no offer fits, `BudgetError` where money would be spent
         and there is no cap.
         """
-        planned = planned or self.plan(config, options)
-        candidates = self._candidates(planned)
+        run = self.prepare(planned or self.plan(config, options), say=say)
+        run.launch()
+        return run
+
+    def prepare(self, planned: Planned, *, say: Callable[[str], None] = lambda _text: None) -> Run:
+        """Sends everything up and enters the run into the ledger, but launches nothing.
+
+        `Run.wait` launches its first machine. Raises what `train` raises.
+        """
+        candidates = self.buyable(planned)
         record = self._record(planned, candidates)
         store = open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
         upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
         store.put(RUN, run_json(record, []))
         self.ledger.add_run(record)
-        run = Run(self, record.id)
-        run.launch()
-        return run
+        return Run(self, record.id)
 
-    def _candidates(self, planned: Planned) -> list[Offer]:
+    def buyable(self, planned: Planned) -> list[Candidate]:
+        """The candidates that a run of this plan would try, best first; never an empty list.
+
+        Raises `NothingFitsError` where nothing that fits can be had from here, `BudgetError` where
+        money would be spent and there is no cap.
+        """
         here = self.catalogue.providers
-        ranked = [c.offer for c in planned.plan.candidates if c.offer.provider in here]
+        ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
         if not ranked:
             there = {candidate.offer.provider for candidate in planned.plan.candidates}
             raise NothingFitsError(
@@ -180,15 +192,15 @@ class Compute:
                 else "no offer fits this run",
                 mend="kwanzaa plan CONFIG --explain says why; kwanzaa providers, what is here",
             )
-        if planned.max_usd is None and not ranked[0].own_machine:
+        if planned.max_usd is None and not ranked[0].offer.own_machine:
             raise BudgetError(
                 "a run that costs money needs a cap", mend="add --max-usd, or compute.max_usd"
             )
         if planned.max_usd is None:
-            ranked = [offer for offer in ranked if offer.own_machine]
+            ranked = [c for c in ranked if c.offer.own_machine]
         return ranked[:MOST_CANDIDATES]
 
-    def _record(self, planned: Planned, candidates: list[Offer]) -> RunRecord:
+    def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
         config = planned.loaded.config
         now = self.clock.now()
         words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
@@ -203,11 +215,11 @@ class Compute:
             wish=Wish.RUN,
             created_at=now,
             config=config.to_json().decode(),
-            candidates=dump_offers(candidates),
+            candidates=dump_offers([candidate.offer for candidate in candidates]),
             max_usd=planned.max_usd,
             max_hours=planned.max_hours,
             output_dir=str(Path(config.output_dir).expanduser().absolute()),
-            estimate_usd=planned.plan.candidates[0].usd.expected,
+            estimate_usd=candidates[0].usd.expected,
         )
 
     def chosen_store(self, configured: str | None) -> str | None:
@@ -236,6 +248,7 @@ class Compute:
         """
         run = self.run(run_id)
         record = run.record
+        self.forget_dead_watcher(record.id)
         if record.state not in (RunState.RUNNING, RunState.DONE):
             self.ledger.reopen(
                 record.id,
@@ -244,6 +257,44 @@ class Compute:
             )
         return run
 
+    def forget_dead_watcher(self, run_id: str) -> None:
+        """A watcher that died on this host need not be waited for until its lease runs out."""
+        host, _, process = (self.ledger.watcher(run_id) or "").partition(":")
+        pid = process.partition(":")[0]
+        if host == socket.gethostname() and pid.isdigit() and not _is_running(int(pid)):
+            self.ledger.expire_leases(run_id)
+
     def watch(self) -> list[Step]:
-        """One step of every open run that nobody else watches."""
-        return self.supervisor().sweep()
+        """One step of every open run that nobody else watches.
+
+        This object stays their watcher until its leases run out, so call it again and again.
+        """
+        return self._sweeper.sweep()
+
+    def watch_once(self) -> list[Step]:
+        """Like `watch`, but afterwards others may watch the runs at once: for cron and the like."""
+        steps = []
+        for run in self.ledger.runs(only_open=True):
+            self.forget_dead_watcher(run.id)
+            try:
+                steps.append(self._sweeper.step_once(run.id))
+            except LeaseLostError:
+                continue
+            except KwanzaaError as error:  # one run's trouble must not leave the others alone
+                self.ledger.note(run.id, "trouble", error.message)
+        return steps
+
+    @cached_property
+    def _sweeper(self) -> Supervisor:
+        """One watcher for all sweeps: the leases of the last one are its own."""
+        return self.supervisor()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

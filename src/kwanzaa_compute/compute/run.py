@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.compute.receipt import Receipt, receipt_of
-from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError
+from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, RunError, StoreError
 from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
@@ -109,11 +109,46 @@ class Run:
         where a machine's end could not be confirmed. A run that ends without an adapter is not
         an error here: look at `receipt.state`.
         """
-        if poll_s is None:
-            own = all(offer.own_machine for offer in load_offers(self.record.candidates))
-            poll_s = POLL_OWN_MACHINE_S if own else POLL_S
+        poll_s = self.poll_s if poll_s is None else poll_s
         self._compute.supervisor().watch(self.id, poll_s=poll_s, on_step=on_step)
         return self.receipt
+
+    def see_through(
+        self, on_step: Callable[[Step], None] = lambda _step: None, *, poll_s: float | None = None
+    ) -> Receipt:
+        """Like `wait`, but where another process watches the run, looks on instead of raising.
+
+        Takes over as soon as that watcher is gone.
+        """
+        poll_s = self.poll_s if poll_s is None else poll_s
+        while True:
+            try:
+                return self.wait(on_step, poll_s=poll_s)
+            except LeaseLostError:
+                while self._is_watched_elsewhere():
+                    on_step(self.look())
+                    self._compute.clock.sleep(poll_s)
+
+    def _is_watched_elsewhere(self) -> bool:
+        self._compute.forget_dead_watcher(self.id)
+        watched = self._compute.ledger.watcher(self.id) is not None
+        return watched and self.state is RunState.RUNNING
+
+    def look(self) -> Step:
+        """Where the run stands, without a lease: reads ledger and store, asks no provider."""
+        record, attempts = self.record, self.attempts
+        last = attempts[-1] if attempts else None
+        try:
+            beat = self.folder.heartbeat(last.number) if last else None
+        except StoreError as error:
+            return Step(record, last, None, error.message)
+        return Step(record, last, None, record.reason, beat)
+
+    @property
+    def poll_s(self) -> float:
+        """Seconds between two looks at this run, where nobody says otherwise."""
+        own = all(offer.own_machine for offer in load_offers(self.record.candidates))
+        return POLL_OWN_MACHINE_S if own else POLL_S
 
     def launch(self) -> Step:
         """One step only: launches the first machine, then leaves the run to other watchers."""

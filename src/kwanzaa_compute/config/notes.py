@@ -67,6 +67,14 @@ NOT_APPLIED: Final[Mapping[str, tuple[_Asks, str]]] = {
         lambda c: c.model.low_cpu_mem_usage,
         "not applied: the trainer decides itself how the model is read",
     ),
+    "adapter.quantization.bnb_4bit_compute_dtype": (
+        lambda c: (
+            c.adapter.quantized
+            and c.adapter.quantization.bnb_4bit_compute_dtype
+            != {"bf16": "bfloat16", "fp16": "float16", "no": "float32"}[c.run.mixed_precision]
+        ),
+        "not applied: run.mixed_precision and what the machine can do decide the number format",
+    ),
     "adapter.adapter_config_path": (lambda c: c.adapter.adapter_config_path is not None, _OWN_FILE),
     "data.num_proc": (lambda c: c.data.num_proc > 1, _PREPARED_ONCE),
     "data.preprocessing_num_workers": (

@@ -219,7 +219,7 @@ class DataSection(Section):
         default="chat_jsonl", description="What each line of the data files holds."
     )
     max_seq_length: Whole = Field(
-        default=2048, ge=16, le=131072, description="Tokens in one row; longer samples are cut."
+        default=2048, ge=16, le=131072, description="Tokens in one row; longer samples are skipped."
     )
     packing: Flag = Field(default=True, description="Pack several short samples into one row.")
     num_proc: Whole = Field(

@@ -30,6 +30,10 @@ REQUEUE_S = 300.0
 """Waiting for a new machine after an interruption; passes without being billed; assumed."""
 
 
+NEVER = 1e-9
+"""Interruptions an hour below which there are none: one in a hundred thousand years."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """Hours: if all goes well, to expect, and if it does not (1 in 20)."""
@@ -180,7 +184,7 @@ def checkpoint_interval_s(save_s: float, interruptions_per_h: float) -> float:
     Solves the exact condition of Daly's model, exp(-(t + save) / M) = 1 - t / M with M the mean
     time between interruptions, where Young's sqrt(2 * save * M) is the first approximation.
     """
-    if interruptions_per_h <= 0:
+    if interruptions_per_h < NEVER:
         return math.inf
     mean_s = 3600 / interruptions_per_h
     low, high = 0.0, mean_s
@@ -202,7 +206,7 @@ def expected_with_interruptions(
     whole new set-up, which may be interrupted itself.
     """
     pieces = useful_s / interval_s
-    if interruptions_per_h <= 0 or useful_s <= 0:
+    if interruptions_per_h < NEVER or useful_s <= 0:
         return useful_s + pieces * save_s + restart_s
     mean_s = 3600 / interruptions_per_h
     # Beyond e^200 the run never ends anyway, and floats would overflow.
@@ -297,7 +301,7 @@ def _expected(usual: Work, start: SetUp, rate: float, terms: Terms, extras: Extr
     with_losses = expected_with_interruptions(
         usual.useful_s, start.billed_s, usual.save_s, usual.interval_s, rate
     )
-    lost = max(0.0, with_losses - usual.total_s - start.billed_s)
+    lost = max(0.0, with_losses - usual.total_s - start.billed_s) if rate > 0 else 0.0
     parts = (
         ("boot", start.boot_s, "the machine starts"),
         ("image", start.image_s, "the image is pulled"),
@@ -334,15 +338,20 @@ def billed_units(seconds: float, step_s: int, minimum_s: int) -> int:
     return -(-whole // step) * step
 
 
+_LARGEST_EXPONENT = 6
+"""A price of ten million dollars an hour and more is a mistake of the catalogue."""
+
+
 def price_micro(usd_per_hour: Decimal | None) -> int | None:
     """A price in whole micro-dollars; None where it is missing, zero, negative or not a number.
 
     No one else's machine is free: a zero in a catalogue means that nobody knows the price.
     """
-    try:
-        micro = int(usd_per_hour * MICRO)  # type: ignore[operator]
-    except (TypeError, ValueError, ArithmeticError):
+    if not isinstance(usd_per_hour, Decimal) or not usd_per_hour.is_finite():
         return None
+    if usd_per_hour.adjusted() > _LARGEST_EXPONENT:
+        return None
+    micro = int(usd_per_hour * MICRO)
     return micro if micro > 0 else None
 
 

@@ -7,7 +7,7 @@ refusals are put into words when somebody looks at them.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from kwanzaa_compute.market.candidates import Candidate, Reason, Refusal
@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+_MICRO_DOLLAR = Decimal("0.000001")
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Every offer, either ranked by what the whole run would cost or refused with its reason.
@@ -65,6 +68,21 @@ class Plan:
         if self.best is None:
             return 0
         return runs_per_budget(budget_usd, self.best.usd.expected, success_rate=success_rate)
+
+    def spot_ceiling(self, candidate: Candidate) -> Decimal | None:
+        """The hourly price from which a spot candidate loses to the best on-demand machine.
+
+        None where the candidate is not on spot, or nothing on-demand fits the run.
+        """
+        steady = next((c for c in self.candidates if not c.offer.spot and c.usd.expected), None)
+        if not candidate.offer.spot or steady is None:
+            return None
+        paid = {line.what: line.usd for line in candidate.lines}
+        before_buffer = candidate.usd.expected - paid.get("buffer", Decimal(0))
+        fixed = paid.get("disk", Decimal(0)) + paid.get("data out", Decimal(0))
+        left = steady.usd.expected * before_buffer / candidate.usd.expected - fixed
+        ceiling = left / Decimal(candidate.billed_hours)
+        return max(Decimal(0), ceiling.quantize(_MICRO_DOLLAR, ROUND_FLOOR))
 
     def to_json(self) -> str:
         """The plan as JSON, to be saved and applied later."""

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from kwanzaa_compute.market.candidates import Detail, Reason
 from kwanzaa_compute.market.costs import (
+    NEVER,
     Course,
     Courses,
     Extras,
@@ -21,7 +22,7 @@ from kwanzaa_compute.market.gpus import GPU, gpu_matches
 from kwanzaa_compute.market.offers import Offer, Precision, Requirements
 from kwanzaa_compute.market.recipe import Recipe, compute_on
 from kwanzaa_compute.market.shapes import ModelShape
-from kwanzaa_compute.market.sizing import memory_needed
+from kwanzaa_compute.market.sizing import LIBRARIES_GIB, memory_needed
 from kwanzaa_compute.market.speed import Speed, SpeedReceipt, speed
 from kwanzaa_compute.market.terms import Terms, terms_of
 from kwanzaa_compute.market.workload import Workload
@@ -163,7 +164,7 @@ def _priced_later(
         billed_s,
         disk_cost_micro(offer.disk_usd_per_gib_hour, asked.requirements.disk_gib, billed_s),
         egress_micro(terms, asked.shape, asked.recipe, extras.runs),
-        checkpoint_interval_s(extras.save_s, rate) if offer.spot and rate > 0 else None,
+        checkpoint_interval_s(extras.save_s, rate) if offer.spot and rate >= NEVER else None,
     )
 
 
@@ -190,8 +191,10 @@ def _unwanted(offer: Offer, asked: Asked) -> tuple[Reason, Detail] | None:
 def _too_small(offer: Offer, wanted: Requirements) -> tuple[Reason, Detail] | None:
     if offer.gpu_count < wanted.gpu_count:
         return Reason.GPU_COUNT, (offer.gpu_count, wanted.gpu_count)
-    if offer.disk_gib is not None and offer.disk_gib < wanted.disk_gib:
-        return Reason.DISK, (wanted.disk_gib - offer.disk_gib, wanted.disk_gib, offer.disk_gib)
+    # This very machine has its libraries installed already.
+    disk_gib = wanted.disk_gib - (LIBRARIES_GIB if offer.own_machine else 0.0)
+    if offer.disk_gib is not None and offer.disk_gib < disk_gib:
+        return Reason.DISK, (disk_gib - offer.disk_gib, disk_gib, offer.disk_gib)
     return None
 
 

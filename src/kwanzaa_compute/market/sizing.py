@@ -48,7 +48,7 @@ FRAGMENTATION_SHARE = 0.09
 FRAGMENTATION_GIB = 0.75
 """Reserved beyond allocated, as measured: 0.4 to 1.5 GiB with recomputation, 2.4 without."""
 
-_TORCH_GIB = 7.0
+LIBRARIES_GIB = 7.0
 """torch with its CUDA libraries, transformers, peft and bitsandbytes, unpacked."""
 _SCRATCH_GIB = 4.0
 """Logs, the data, its tokens, and room that must not run out."""
@@ -188,7 +188,7 @@ def disk_needed(shape: ModelShape, recipe: Recipe, *, image_has_torch: bool = Fa
             ),
             SizingLine("adapter", trained * 4 / GIB, "what comes out"),
             SizingLine(
-                "libraries", 0.0 if image_has_torch else _TORCH_GIB, "torch and its friends"
+                "libraries", 0.0 if image_has_torch else LIBRARIES_GIB, "torch and its friends"
             ),
             SizingLine("scratch", _SCRATCH_GIB, "data, logs and room to breathe"),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -12,8 +13,6 @@ from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.market.quotes import Asked, Pace, Quote, pace_of, quote, with_buffer
 
 if TYPE_CHECKING:
-    from decimal import Decimal
-
     from kwanzaa_compute.market.gpus import GPU
 
 T = TypeVar("T")
@@ -55,8 +54,7 @@ class Lazily(Sequence[T], Generic[T]):
 
 _RANK_BITS = 24
 _PRICE_BITS = 44
-_TOO_DEAR = 1 << _PRICE_BITS
-"""Micro-dollars an hour (17 million dollars) beyond which a price is taken for a mistake."""
+"""Enough for every price that `price_micro` lets through."""
 
 _kind_of = attrgetter(
     "provider",
@@ -87,7 +85,7 @@ class Weighed:
         self.offers = offers
         self.refused: list[Refused] = []
         self._ages: dict[str, int | None] = {}
-        self._prices: dict[Decimal | None, int] = {}
+        self._prices: dict[Decimal, int] = {}
         kinds = self._kinds()
         self.quotes = [quoted for quoted, _ in kinds]
         priced = [self._priced(rank, *kind) for rank, kind in enumerate(kinds)]
@@ -166,14 +164,13 @@ class Weighed:
             if offer.availability is sold_out:
                 refused.append((index, Reason.SOLD_OUT, ()))
                 continue
-            quoted_price = offer.usd_per_hour
-            try:
-                price = prices.get(quoted_price)
-            except TypeError:  # A signalling NaN has no hash.
-                price = 0
-            if price is None:
-                price = prices[quoted_price] = price_micro(quoted_price) or 0
-            if not 0 < price < _TOO_DEAR:
+            usd_per_hour, price = offer.usd_per_hour, None
+            # The type first: 0.5 of a careless driver equals Decimal("0.5") in the dictionary.
+            if type(usd_per_hour) is Decimal and not usd_per_hour.is_snan():
+                price = prices.get(usd_per_hour)
+                if price is None:
+                    price = prices[usd_per_hour] = price_micro(usd_per_hour) or 0
+            if not price:
                 refused.append((index, Reason.PRICE_UNKNOWN, ()))
                 continue
             as_of = offer.as_of
@@ -254,4 +251,5 @@ class Weighed:
 
 
 def _cents(micro: int) -> str:
-    return f"{usd(micro):.2f}"
+    """Dollars for a wording; a hundredth of a cent more exact where there is less than one."""
+    return f"{usd(micro):.2f}" if micro >= MICRO else f"{usd(micro):.4f}"

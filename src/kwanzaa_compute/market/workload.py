@@ -107,7 +107,7 @@ def packed_rows(tokens: int, samples: int, row_tokens: int) -> int:
         return 0
     mean = min(tokens / samples, row_tokens)
     whole = math.floor(row_tokens / mean) * mean / row_tokens
-    fill = BEST_FILL if mean < row_tokens / 8 else min(BEST_FILL, (whole + 2 * BEST_FILL) / 3)
+    fill = BEST_FILL if mean < row_tokens / 6 else min(BEST_FILL, (whole + 2 * BEST_FILL) / 3)
     return max(1, min(samples, math.ceil(tokens / (row_tokens * fill))))
 
 
@@ -136,9 +136,8 @@ def workload(
     steps = max(1, math.ceil(math.ceil(rows / rows_per_step) * epochs))
     if max_steps is not None:
         steps = min(steps, max_steps)
-    evaluations = 0
-    if eval_rows:
-        evaluations = steps // eval_every_steps + 1 if eval_every_steps else max(1, round(epochs))
+    each_epoch = max(1, round(epochs))
+    evaluations = steps // eval_every_steps + 1 if eval_every_steps else each_epoch
     return Workload(
         tokens_per_epoch=tokens_per_epoch,
         rows_per_epoch=rows,
@@ -147,7 +146,7 @@ def workload(
         steps=steps,
         rows_per_step=rows_per_step,
         eval_rows=eval_rows,
-        evaluations=evaluations,
+        evaluations=evaluations if eval_rows else 0,
         save_every_steps=save_every_steps,
         save_every_s=save_every_s,
         provenance=provenance,

@@ -105,14 +105,16 @@ class Ledger:
 
     def run(self, run_id: str) -> RunRecord:
         """The run of this id, or of a unique beginning of it; `UsageError` where there is none."""
+        exact = self._db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if exact:
+            return _read("runs", RunRecord, exact)
         escaped = run_id.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
         rows = self._db.execute(
-            r"SELECT * FROM runs WHERE id = ? OR id LIKE ? ESCAPE '\' ORDER BY id = ? DESC LIMIT 2",
-            (run_id, f"{escaped}%", run_id),
+            r"SELECT * FROM runs WHERE id LIKE ? ESCAPE '\' LIMIT 2", (f"{escaped}%",)
         ).fetchall()
         if not rows:
             raise UsageError(f"there is no run {run_id!r}", mend="kwanzaa runs")
-        if len(rows) > 1 and rows[0]["id"] != run_id:
+        if len(rows) > 1:
             raise UsageError(f"{run_id!r} begins the names of several runs", mend="kwanzaa runs")
         return _read("runs", RunRecord, rows[0])
 
@@ -211,6 +213,16 @@ class Ledger:
             )
         return lease
 
+    def renew_lease(self, lease: Lease, ttl_s: float) -> Lease:
+        """Makes a lease that still holds last longer; raises `LeaseLostError` where it does not."""
+        with self._fenced(lease):
+            renewed = replace(lease, expires_at=self._clock.now() + ttl_s)
+            self._db.execute(
+                "UPDATE leases SET expires_at = ? WHERE run_id = ?",
+                (renewed.expires_at, lease.run_id),
+            )
+        return renewed
+
     def release_lease(self, lease: Lease) -> None:
         """Lets another watcher take over at once."""
         with self._transaction():
@@ -218,6 +230,11 @@ class Ledger:
                 "UPDATE leases SET expires_at = 0 WHERE run_id = ? AND token = ? AND holder = ?",
                 (lease.run_id, lease.token, lease.holder),
             )
+
+    def expire_leases(self, run_id: str) -> None:
+        """Takes the run from whoever watches it: fencing makes that safe, if rude."""
+        with self._transaction():
+            self._db.execute("UPDATE leases SET expires_at = 0 WHERE run_id = ?", (run_id,))
 
     def check_lease(self, lease: Lease) -> None:
         """Raises `LeaseLostError` unless the lease still holds: ask before touching a machine."""
@@ -231,12 +248,13 @@ class Ledger:
                 mend=f"kwanzaa show {lease.run_id}",
             )
 
-    def watched(self, run_id: str) -> bool:
-        """Whether some watcher holds an unexpired lease on the run."""
+    def watcher(self, run_id: str) -> str | None:
+        """Who holds an unexpired lease on the run; None where nobody watches it."""
         row = self._db.execute(
-            "SELECT 1 FROM leases WHERE run_id = ? AND expires_at > ?", (run_id, self._clock.now())
+            "SELECT holder FROM leases WHERE run_id = ? AND expires_at > ?",
+            (run_id, self._clock.now()),
         ).fetchone()
-        return row is not None
+        return row["holder"] if row else None
 
     # -- events -------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ class Attempt:
     wish: Wish = Wish.RUN
     age_s: float = 0.0
     quiet_s: float = 0.0
-    """Since the heartbeat last changed; since the intent, where there was none yet."""
+    """At the last look, since the heartbeat changed; since the intent, where there was none."""
     absent_s: float | None = None
     """Since the first of an unbroken row of successful fleet readings without this machine."""
     asked_to_stop_s: float | None = None
@@ -137,8 +137,8 @@ def _to_be_stopped(attempt: Attempt, limits: Limits) -> Decision | None:
 
 
 def _seen(sighting: Sighting | None, attempt: Attempt, limits: Limits) -> Decision | None:
-    if sighting is None:
-        return None
+    if sighting is None or not attempt.store_read:
+        return None  # without the store an end cannot be told from a success
     match sighting.phase:
         case Phase.PREEMPTED:
             return Move.RELAUNCH, "the provider took the machine back"
@@ -162,7 +162,7 @@ def _silent(heartbeat: Heartbeat | None, attempt: Attempt, limits: Limits) -> De
     if not attempt.store_read:
         return None
     if heartbeat is None:
-        if attempt.age_s >= limits.boot_s:
+        if attempt.quiet_s >= limits.boot_s:
             return Move.RELAUNCH, f"no sign of the trainer within {limits.boot_s:.0f} s"
         return None
     allowed = limits.quiet_s.get(heartbeat.phase, max(limits.quiet_s.values()))

@@ -22,6 +22,7 @@ from kwanzaa_compute.errors import (
     QuotaError,
     StoreError,
 )
+from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs import lifecycle
 from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.jobs import job_for
@@ -36,6 +37,7 @@ from kwanzaa_compute.runs.records import (
     Move,
     RunRecord,
     RunState,
+    Wish,
 )
 from kwanzaa_compute.runs.recovery import End, Launch, Pause, next_launch
 from kwanzaa_compute.runs.run_file import run_json
@@ -85,7 +87,7 @@ class Supervisor:
         self._clock = clock
         self._holder = holder
         self._environment = environment
-        self._observer = Observer(ledger, provider, open_store)
+        self._observer = Observer(ledger, provider, open_store, clock)
 
     # -- faces --------------------------------------------------------------------------------
 
@@ -101,7 +103,10 @@ class Supervisor:
         try:
             while True:
                 lease = self._lease(run_id)
-                step = self.step(lease)
+                try:
+                    step = self.step(lease)
+                except LeaseLostError:
+                    continue  # the provider was slow: ours again, unless somebody else has it
                 on_step(step)
                 if step.run.state is not RunState.RUNNING:
                     return step.run
@@ -131,6 +136,8 @@ class Supervisor:
                 steps.append(self.step(lease, fleets))
             except LeaseLostError:
                 continue
+            except KwanzaaError as error:  # one run's trouble must not leave the others alone
+                self._ledger.note(run.id, "trouble", error.message)
         return steps
 
     def step(self, lease: Lease, fleets: Fleets | None = None) -> Step:
@@ -157,7 +164,7 @@ class Supervisor:
         facts = self._facts(run, attempt, seen)
         move, reason = lifecycle.decide(seen.sighting, seen.heartbeat, facts, self._limits(attempt))
         attempt = self._act(lease, attempt, seen, (move, reason))
-        return Step(self._ledger.run(run.id), attempt, move, reason, seen.heartbeat)
+        return Step(run, attempt, move, reason, seen.heartbeat)
 
     def _remember(self, lease: Lease, attempt: AttemptRecord, seen: Seen) -> AttemptRecord:
         """Writes down what changed: the heartbeat, and since when the machine is absent."""
@@ -190,11 +197,12 @@ class Supervisor:
             state=attempt.state,
             wish=run.wish,
             age_s=now - attempt.intended_at,
-            quiet_s=now - since,
-            absent_s=None if absent is None or seen.sighting is None else now - absent,
+            quiet_s=seen.looked_at - since,
+            absent_s=None if absent is None or seen.sighting is None else seen.asked_at - absent,
             asked_to_stop_s=None if asked is None else now - asked,
             done=seen.done,
             failure=seen.failure,
+            store_read=seen.store_read,
         )
 
     def _limits(self, attempt: AttemptRecord) -> lifecycle.Limits:
@@ -262,17 +270,17 @@ class Supervisor:
             attempt,
             state=AttemptState.CLOSED,
             closed_at=self._clock.now(),
-            ending=Move.RELAUNCH if nothing else attempt.ending,
-            fault=Fault.TRANSIENT if nothing else attempt.fault,
-            reason=reason if nothing else attempt.reason,
+            ending=attempt.ending or Move.RELAUNCH,
+            fault=attempt.fault or (Fault.TRANSIENT if nothing else Fault.NONE),
+            reason=attempt.reason or reason,
         )
 
     def _complain(self, attempt: AttemptRecord | None) -> None:
         if attempt is None or attempt.state is not AttemptState.ENDING:
             return
-        if self._clock.now() - (attempt.ending_at or 0.0) < UNCONFIRMED_S:
-            return
         info = self._provider(attempt.provider).info
+        if self._clock.now() - (attempt.ending_at or 0.0) < UNCONFIRMED_S + info.settle_s:
+            return
         raise MayBeBillingError(
             f"machine {attempt.machine_id or attempt.name} on {info.title} may still be billing"
             f" ${attempt.usd_per_hour}/h: its end could not be confirmed",
@@ -283,9 +291,11 @@ class Supervisor:
 
     def _next(self, lease: Lease, run: RunRecord, attempts: list[AttemptRecord]) -> Step:
         last = attempts[-1] if attempts else None
-        offers = load_offers(run.candidates)
-        reserve = max((self._provider(o.provider).info.stop_reserve_s for o in offers), default=0.0)
-        verdict = next_launch(run, attempts, offers, self._clock.now(), reserve)
+        offers, reserve_s = self._offers(run)
+        verdict = next_launch(run, attempts, offers, self._clock.now(), reserve_s)
+        if last is not None and not isinstance(verdict, Pause) and self._is_done(run):
+            # Written after its machine had been given up: what is complete is not trained again.
+            verdict = End(RunState.DONE, "the done marker is in the store")
         match verdict:
             case End(state, reason):
                 self._ledger.end_run(lease, state, reason)
@@ -313,35 +323,58 @@ class Supervisor:
                 )
                 return self._launch(lease, run, attempt, verdict)
 
+    def _offers(self, run: RunRecord) -> tuple[list[Offer], float]:
+        """The candidates that can be had from here, and the seconds that an end may take."""
+        offers, reserve_s = [], 0.0
+        for offer in load_offers(run.candidates):
+            try:
+                info = self._provider(offer.provider).info
+            except KwanzaaError as error:
+                self._ledger.note(run.id, "provider", error.message)
+                continue
+            offers.append(offer)
+            # We count an attempt as billed until its absence is proven: a settle window longer.
+            reserve_s = max(reserve_s, info.stop_reserve_s + info.settle_s)
+        return offers, reserve_s
+
+    def _is_done(self, run: RunRecord) -> bool:
+        try:
+            return self._folder(run).done() is not None
+        except StoreError:
+            if run.wish is Wish.TERMINATE:
+                return False  # an end that the user insists on does not wait for the store
+            raise
+
     def _launch(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, launch: Launch) -> Step:
-        folder = RunFolder(self._open_store(run.store_url))
-        folder.clear_stop_request()
-        self._ledger.add_attempt(lease, attempt)
-        folder.store.put(RUN, run_json(run, [*self._ledger.attempts(run.id)]))
         provider = self._provider(attempt.provider)
         job = job_for(run, attempt, provider.info, self._environment, disk_gib=50.0)
+        folder = self._folder(run)
+        lease = self._ledger.renew_lease(lease, LEASE_S)
+        folder.clear_stop_request()
+        folder.store.put(RUN, run_json(run, [*self._ledger.attempts(run.id), attempt]))
+        self._ledger.add_attempt(lease, attempt)
         where = f"{provider.info.title}, {launch.offer.gpu.name} {launch.offer.region}".rstrip()
         self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}")
-        self._ledger.check_lease(lease)
+        # Nobody may take over, and find no machine, while the provider still makes up its mind.
+        lease = self._ledger.renew_lease(lease, LEASE_S)
         try:
             machine_id = provider.launch(job, launch.offer)
         except ProviderError as error:
             self._ledger.note(run.id, "launch", f"attempt {attempt.number}: {error.message}")
+            fault = _FAULTS.get(type(error), Fault.TRANSIENT)
+            changes: dict[str, object] = {"fault": fault, "reason": error.message}
             if error.nothing_was_created:
-                attempt = self._ledger.update_attempt(
-                    lease,
-                    attempt,
-                    state=AttemptState.CLOSED,
-                    closed_at=attempt.intended_at,  # proven: it never cost anything
-                    ending=Move.RELAUNCH,
-                    fault=_FAULTS.get(type(error), Fault.TRANSIENT),
-                    reason=error.message,
-                )
+                changes |= {"state": AttemptState.CLOSED, "ending": Move.RELAUNCH}
+                changes |= {"closed_at": attempt.intended_at}  # proven: it never cost anything
+            attempt = self._ledger.update_attempt(lease, attempt, **changes)
             return Step(run, attempt, None, error.message)
         attempt = self._ledger.update_attempt(
             lease, attempt, state=AttemptState.LIVE, machine_id=machine_id
         )
         return Step(run, attempt, None, f"launched on {where}")
+
+    def _folder(self, run: RunRecord) -> RunFolder:
+        return RunFolder(self._open_store(run.store_url))
 
     def _lease(self, run_id: str) -> Lease:
         lease = self._ledger.take_lease(run_id, self._holder, LEASE_S)

@@ -113,3 +113,9 @@ def test_an_evaluation_file_that_is_never_used_is_noted(load_text: Load) -> None
 def test_an_evaluation_without_a_file_is_noted(load_text: Load) -> None:
     text = "evaluation:\n  strategy: epoch\ncheckpointing:\n  load_best_model_at_end: true\n"
     assert keys(load_text(text)) == ["evaluation.strategy", "checkpointing.load_best_model_at_end"]
+
+
+def test_a_compute_dtype_that_differs_from_the_precision_is_noted(load_text: Load) -> None:
+    text = "run: {mixed_precision: bf16}\nadapter: {quantization: {bnb_4bit_compute_dtype: %s}}\n"
+    assert keys(load_text(text % "float16")) == ["adapter.quantization.bnb_4bit_compute_dtype"]
+    assert keys(load_text(text % "bfloat16")) == []

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+
 from kwanzaa_compute.market.offers import Requirements
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape, find_shape

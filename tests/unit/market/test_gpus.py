@@ -1,4 +1,5 @@
 import pytest
+
 from kwanzaa_compute.market.gpus import (
     GPU,
     all_gpus,
@@ -16,8 +17,10 @@ SOLD = (
 )
 
 
-@pytest.mark.parametrize("name", [n for part in SOLD.split("|") for n in
-                                  (part.split() if part.startswith("T4") else [part])])
+@pytest.mark.parametrize(
+    "name",
+    [n for part in SOLD.split("|") for n in (part.split() if part.startswith("T4") else [part])],
+)
 def test_every_gpu_that_our_providers_sell_is_in_the_table(name):
     gpu = find_gpu(name)
     assert gpu is not None
@@ -73,6 +76,34 @@ def test_an_ambiguous_name_means_the_slower_card_so_that_no_plan_promises_too_mu
     assert h100 is not None
     assert a100.name == "A100-40GB"
     assert h100.name == "H100 PCIe"
+
+
+@pytest.mark.parametrize(
+    ("said", "box_gb", "meant"),
+    [
+        ("A100", 80, "A100-80GB"),
+        ("A100", 40, "A100-40GB"),
+        ("Nvidia A100", 80, "A100-80GB"),
+        ("V100", 32, "V100-32GB"),
+        ("H100", 94, "H100 NVL"),
+        ("A10G", 24, "A10G"),
+        ("T4", 16, "T4"),
+        ("A10G", 24576, "A10G"),
+        ("A10G", 0, "A10G"),
+        ("A100 (80 GB SXM4)", 80, "A100-80GB SXM"),
+        ("H100 (80 GB SXM5)", 80, "H100 SXM"),
+        ("H100 (80 GB PCIe)", 80, "H100 PCIe"),
+        ("GH200 (96 GB)", 96, "GH200"),
+        ("B200 (180 GB SXM6)", 180, "B200"),
+        ("A10 (24 GB PCIe)", 24, "A10"),
+        ("A6000 (48 GB)", 48, "RTX A6000"),
+        ("RTX 6000 (24 GB)", 24, "Quadro RTX 6000"),
+    ],
+)
+def test_the_boxs_memory_tells_cards_of_one_name_apart(said, box_gb, meant):
+    gpu = find_gpu(said, box_gb=box_gb)
+    assert gpu is not None
+    assert gpu.name == meant
 
 
 def test_a_24_gb_card_has_less_than_24_gib_and_a_filter_for_22_keeps_it():

@@ -1,4 +1,5 @@
 import pytest
+
 from kwanzaa_compute.market.shapes import find_shape, known_models, shape_from_config_json
 
 # Published parameter counts, in billions.

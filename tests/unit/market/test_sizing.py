@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+
 from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.market.recipe import CHUNKED_LOSS, FUSED, NAIVE, REFERENCE, CodePath, Recipe
 from kwanzaa_compute.market.shapes import ModelShape
@@ -41,7 +42,9 @@ def at(path: CodePath, rows: int, quantised: bool, checkpointing: bool, optimize
     )
 
 
-@pytest.mark.parametrize(("path", "rows", "quantised", "checkpointing", "optimizer", "gib"), MEASURED)
+@pytest.mark.parametrize(
+    ("path", "rows", "quantised", "checkpointing", "optimizer", "gib"), MEASURED
+)
 def test_predicted_peaks_are_those_measured_on_an_h200(
     olmo, path, rows, quantised, checkpointing, optimizer, gib
 ):
@@ -155,7 +158,7 @@ def test_the_ladder_ends_in_what_fits_a_small_card_and_offers_more_to_a_large_on
 
     assert names(7) == ["4-bit base, recomputed"]
     assert names(14.56)[0] == "4-bit base, nothing recomputed"
-    assert names(22.06)[0] == "16-bit base, nothing recomputed"
+    assert names(23.52)[0] == "16-bit base, nothing recomputed"
     assert names(79.15)[0] == "16-bit base, nothing recomputed, four rows"
     assert names(4) == []
 

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+
 from kwanzaa_compute.market.gpus import all_gpus, cpu_device, find_gpu, unknown_gpu
 from kwanzaa_compute.market.recipe import (
     CHUNKED_LOSS,
@@ -62,7 +63,9 @@ ESTIMATED = [
 
 
 @pytest.mark.parametrize(("gpu", "path", "tokens_per_s"), ESTIMATED)
-def test_other_gpus_agree_with_the_estimates_scaled_from_that_profile(olmo, gpu, path, tokens_per_s):
+def test_other_gpus_agree_with_the_estimates_scaled_from_that_profile(
+    olmo, gpu, path, tokens_per_s
+):
     predicted = speed(olmo, Recipe(path=path), find_gpu(gpu))
     assert predicted.expected == pytest.approx(tokens_per_s, rel=0.06)
     assert "scaled" in predicted.provenance

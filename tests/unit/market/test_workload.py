@@ -1,4 +1,5 @@
 import pytest
+
 from kwanzaa_compute.market.workload import (
     count_tokens_from_characters,
     packed_rows,

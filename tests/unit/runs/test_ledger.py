@@ -217,9 +217,9 @@ def test_a_holder_renews_its_lease_under_the_same_token(
 
 
 def test_a_released_lease_is_free_at_once(ledger: Ledger, lease: Lease) -> None:
-    assert ledger.watched("r1")
+    assert ledger.watcher("r1") == "a"
     ledger.release_lease(lease)
-    assert not ledger.watched("r1")
+    assert ledger.watcher("r1") is None
     assert ledger.take_lease("r1", "b", 120) is not None
 
 

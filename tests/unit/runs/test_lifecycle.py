@@ -155,8 +155,8 @@ def test_a_machine_at_work_is_left_alone(phase: Phase) -> None:
 
 
 def test_a_machine_without_a_sign_of_the_trainer_is_replaced_after_the_boot_deadline() -> None:
-    assert move(replace(LIVE, age_s=899), RUNNING, None) is Move.WAIT
-    assert move(replace(LIVE, age_s=900), RUNNING, None) is Move.RELAUNCH
+    assert move(replace(LIVE, quiet_s=899), RUNNING, None) is Move.WAIT
+    assert move(replace(LIVE, quiet_s=900), RUNNING, None) is Move.RELAUNCH
 
 
 @pytest.mark.parametrize("phase", sorted(QUIET_S))
@@ -175,6 +175,12 @@ def test_a_phase_of_a_newer_trainer_gets_the_longest_patience() -> None:
 def test_a_store_that_cannot_be_read_is_not_the_silence_of_a_trainer() -> None:
     unread = replace(LIVE, age_s=5000, quiet_s=5000, store_read=False)
     assert move(unread, None, None) is Move.WAIT
+
+
+@pytest.mark.parametrize("phase", [Phase.EXITED, Phase.PREEMPTED, Phase.GONE])
+def test_an_end_cannot_be_told_from_a_success_without_the_store(phase: Phase) -> None:
+    unread = replace(LIVE, absent_s=1e6, store_read=False)
+    assert move(unread, Sighting("m-1", phase), None) is Move.WAIT
 
 
 # -- the end ----------------------------------------------------------------------------------

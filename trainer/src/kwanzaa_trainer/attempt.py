@@ -1,5 +1,6 @@
 """One attempt from its first breath to its exit code: what it leaves in the store when it ends."""
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def failure_of(attempt: int, error: Exception) -> Failure:
 
 def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, stop: Stop) -> int:
     if folder.done() is not None:
-        journal.say("done_already", "this run is done already; nothing to do")
+        sys.stderr.write("this run is done already; nothing to do\n")
         return EXIT_DONE
     # Imported late: a finished run needs no torch, and whatever breaks in it is told as well.
     from kwanzaa_trainer.train import Site, train

@@ -22,6 +22,10 @@ It is saved with the adapter's tokenizer, so that whoever loads the adapter talk
 """
 
 
+PROBE = "kwanzaa-answer-probe"
+"""Stands for an answer while its place is looked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class MarkedText:
     """A sample as text. Tokens that touch one of `spans` (character ranges) are learnt."""
@@ -72,19 +76,17 @@ class ChatFormat:
         """From the end of the generation prompt to the end of what closes this very turn.
 
         Templates differ: some write more after an open turn than before a closed one (a start of
-        thinking, say), some drop parts of earlier turns. So both ends are found by comparing
-        renderings, and the answer's own text must lie between them.
+        thinking, say), some drop parts of earlier turns. So the places are found by rendering the
+        chat with a probe instead of this answer, and by comparing what lies around it.
         """
-        before = self._render(chat[:turn], is_open=True) if turn else ""
-        start = _shared(before, full)
-        content = chat[turn]["content"].strip()
-        at = full.find(content, start)
-        if at < 0:
+        answer = chat[turn]["content"]
+        probed = [*chat[:turn], _message("assistant", PROBE), *chat[turn + 1 :]]
+        before, _, after = self._render(probed, is_open=False).partition(PROBE)
+        if full not in (f"{before}{text}{after}" for text in (answer, answer.strip())):
             raise ValueError("the base's chat template rewrites the text of this answer")
-        closed = self._render(chat[: turn + 1], is_open=False)
-        closing = closed[closed.rfind(content) + len(content) :].rstrip()
-        end = at + len(content)
-        return start, end + _shared(closing, full[end:])
+        asked = self._render(chat[:turn], is_open=True) if turn else ""
+        closing = self._render(probed[: turn + 1], is_open=False).partition(PROBE)[2].rstrip()
+        return _shared(asked, before), len(full) - len(after) + _shared(closing, after)
 
     def _render(self, chat: list[Message], *, is_open: bool) -> str:
         from jinja2 import TemplateError

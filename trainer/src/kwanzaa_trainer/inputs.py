@@ -10,6 +10,7 @@ from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import ConfigError, DataError, StoreMissingError
 from kwanzaa_compute.store.folder import BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DATA
 from kwanzaa_compute.store.objects import Store
+from kwanzaa_trainer.hub import fetch_from_hub
 from kwanzaa_trainer.model import Base
 
 SHAPE_KEYS = ("format", "max_seq_length", "packing", "system_prompt")
@@ -34,8 +35,8 @@ class Inputs:
     eval: Path | None
     eval_sha256: str | None
     base: Base
-    base_files_sha256: str | None
-    """One sha256 over the base's files; None where the base comes from the Hub."""
+    base_identity: str
+    """A sha256 over the base's files, or its name and commit on the Hub."""
 
 
 def fetch_inputs(store: Store, work: Path, *, moved: Callable[[], None]) -> Inputs:
@@ -50,29 +51,27 @@ def fetch_inputs(store: Store, work: Path, *, moved: Callable[[], None]) -> Inpu
         raise DataError("the run's store has no training data", file=TRAIN_DATA)
     evaluation = _download(store, EVAL_DATA, work / "eval.jsonl")
     moved()
-    files = _download_base(store, work / "base", moved)
-    own = Base(str(work / "base"))
+    base, base_identity = _fetch_base(store, config, work / "base", moved)
     return Inputs(
         config=config,
         train=work / "train.jsonl",
         train_sha256=train,
         eval=work / "eval.jsonl" if evaluation else None,
         eval_sha256=evaluation,
-        base=own if files else Base(config.model.native_base_model_id, config.model.revision),
-        base_files_sha256=_digest_of(files) if files else None,
+        base=base,
+        base_identity=base_identity,
     )
 
 
-def identity(inputs: Inputs, base_commit: str | None) -> dict[str, Any]:
+def identity(inputs: Inputs) -> dict[str, Any]:
     """What makes a checkpoint this run's: all that decides what is learnt, nothing of where.
 
     Not the precision or the GPU: a checkpoint made on one machine resumes on another.
     """
     raw = inputs.config.model_dump(mode="json")
     training = {k: v for k, v in raw["training"].items() if k not in FREE_KEYS}
-    base = inputs.base_files_sha256 or f"{inputs.base.source}@{base_commit or 'unknown'}"
     return {
-        "base": base,
+        "base": inputs.base_identity,
         "train data": inputs.train_sha256,
         "eval data": inputs.eval_sha256,
         "run.seed": raw["run"]["seed"],
@@ -95,6 +94,18 @@ def _download(store: Store, path: str, target: Path) -> str | None:
         return store.download(path, target)
     except StoreMissingError:
         return None
+
+
+def _fetch_base(
+    store: Store, config: TrainingConfig, target: Path, moved: Callable[[], None]
+) -> tuple[Base, str]:
+    """The base as a local folder, and what identifies it."""
+    files = _download_base(store, target, moved)
+    if files:
+        return Base(str(target)), _digest_of(files)
+    name = config.model.native_base_model_id
+    folder = fetch_from_hub(name, config.model.revision, moved=moved)
+    return Base(str(folder)), f"{name}@{folder.name}"
 
 
 def _download_base(store: Store, target: Path, moved: Callable[[], None]) -> dict[str, str]:

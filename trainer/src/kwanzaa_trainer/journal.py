@@ -31,6 +31,7 @@ class Journal:
     _metrics: list[bytes] = field(default_factory=list)
     _log: list[bytes] = field(default_factory=list)
     _sent: dict[str, int] = field(default_factory=dict)
+    _sent_sequence: int = 0
     _sent_at: float = -math.inf
     _thread: ThreadPoolExecutor = field(init=False)
     _flight: "Future[None] | None" = None
@@ -73,10 +74,13 @@ class Journal:
         return self._beat
 
     def flush(self) -> None:
-        """Carries everything now, and waits for it."""
+        """Carries everything that has not been carried yet, and waits for it."""
         self._wait()
-        self._send()
-        self._wait()
+        if self._beat.sequence > self._sent_sequence or any(
+            len(rows) > self._sent.get(path, 0) for path, rows in self._files().items()
+        ):
+            self._send()
+            self._wait()
 
     def close(self) -> None:
         """Carries the last words and ends the thread."""
@@ -87,19 +91,23 @@ class Journal:
         if self._flight is not None and not self._flight.done():
             return  # the store is slow: the next call carries all that came meanwhile
         self._sent_at = self.clock.monotonic()
-        base = f"attempts/{self.attempt}"
-        files = {f"{base}/metrics.jsonl": self._metrics, f"{base}/log.jsonl": self._log}
-        changed = {path: list(rows) for path, rows in files.items() if self._is_new(path, rows)}
+        changed = {
+            path: list(rows)
+            for path, rows in self._files().items()
+            if len(rows) > self._sent.get(path, 0)
+        }
         self._flight = self._thread.submit(self._carry, self._beat, changed)
 
-    def _is_new(self, path: str, rows: list[bytes]) -> bool:
-        return len(rows) > self._sent.get(path, 0)
+    def _files(self) -> dict[str, list[bytes]]:
+        base = f"attempts/{self.attempt}"
+        return {f"{base}/metrics.jsonl": self._metrics, f"{base}/log.jsonl": self._log}
 
     def _carry(self, beat: Heartbeat, changed: dict[str, list[bytes]]) -> None:
         """Runs on the thread. The metrics go first: a heartbeat never runs ahead of them."""
         failed = [path for path, rows in changed.items() if not self._put(path, rows)]
         try:
             self.folder.put_heartbeat(beat)
+            self._sent_sequence = beat.sequence
         except StoreError:
             failed.append("heartbeat.json")
         if failed:

@@ -80,10 +80,10 @@ def learn(run: Training) -> None:
     run.last_save = run.clock.monotonic()
     while True:
         is_best = _evaluate_if_due(run)
+        if run.is_finished and not _owes_an_evaluation(run):
+            break  # even where a stop was asked for: what is left costs less than another machine
         if reason := run.watch.reason():
             _stop(run, reason)
-        if run.is_finished:
-            break
         if _save_is_due(run, is_best=is_best):
             save(run)
         _step(run)
@@ -154,8 +154,7 @@ def _stop(run: Training, reason: str) -> None:
 def _evaluate_if_due(run: Training) -> bool:
     """Evaluates where it is due; True where the result is the best so far."""
     progress = run.progress
-    due = run.is_finished or run.schedule.eval_due(progress.step)
-    if run.eval is None or not due or progress.evaluated_at == progress.step:
+    if run.eval is None or not _owes_an_evaluation(run):
         return False
     loss = eval_loss(
         run.learner.model,
@@ -171,6 +170,13 @@ def _evaluate_if_due(run: Training) -> bool:
     is_best = note_eval(progress, loss, _early_stopping(run.config))
     _report_eval(run, loss, is_best=is_best)
     return is_best
+
+
+def _owes_an_evaluation(run: Training) -> bool:
+    """Whether one is due at this step and has not been made."""
+    step = run.progress.step
+    due = run.is_finished or run.schedule.eval_due(step)
+    return run.eval is not None and due and run.progress.evaluated_at != step
 
 
 def _is_evaluating(run: Training) -> bool:

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.config import TrainingConfig
@@ -23,15 +22,9 @@ CPU_QUANT_MULTIPLE = 64
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Where the base comes from: a folder of the run's store, or a repository on the Hub."""
+    """A base model in a local folder, wherever it came from."""
 
     source: str
-    revision: str | None = None
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether the source is a local folder."""
-        return Path(self.source).is_dir()
 
 
 def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":
@@ -39,9 +32,7 @@ def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     with _explained(base):
-        tokenizer = AutoTokenizer.from_pretrained(
-            base.source, revision=base.revision, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(base.source, trust_remote_code=False)
     # Where the files are missing, transformers makes an empty one and says nothing.
     if not tokenizer("Umoja", add_special_tokens=False)["input_ids"]:
         raise ConfigError(
@@ -71,11 +62,11 @@ def load_base(
     with _explained(base):
         model = AutoModelForCausalLM.from_pretrained(
             base.source,
-            revision=base.revision,
             dtype=precision.torch_dtype,
             quantization_config=quantization,
             device_map={"": device.torch_device},
             attn_implementation="sdpa",
+            use_safetensors=True,
             trust_remote_code=False,
         )
     for parameter in model.parameters():
@@ -109,8 +100,9 @@ def attach_adapter(model: "PreTrainedModel", config: TrainingConfig) -> "PeftMod
         revision=config.model.revision,
     )
     peft_model = get_peft_model(model, adapter_config)
-    # What users load later is the model they named, not our scratch copy of it.
-    peft_model.peft_config["default"].base_model_name_or_path = config.model.base_model_id
+    # What users load later is the repository that was trained on, not our scratch copy of it.
+    native = config.model.native_base_model_id
+    peft_model.peft_config["default"].base_model_name_or_path = native
     if config.training.gradient_checkpointing:
         _recompute_activations(model, config)
     return peft_model
@@ -206,15 +198,11 @@ def _require_modules(model: "PreTrainedModel", targets: tuple[str, ...]) -> None
 
 @contextmanager
 def _explained(base: Base) -> Iterator[None]:
-    """Tells a base that cannot be used (`ConfigError`) from a network that failed (OSError)."""
+    """Makes a folder that cannot be loaded a `ConfigError`: another try would not mend it."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, ImportError, RuntimeError, OSError) as error:
         raise _unusable(base, error) from error
-    except OSError as error:
-        if base.is_folder or _hub_refuses(error):
-            raise _unusable(base, error) from error
-        raise
     except Exception as error:
         # safetensors raises a class of its own for a damaged file.
         if type(error).__name__ == "SafetensorError":
@@ -228,16 +216,6 @@ def _unusable(base: Base, error: Exception) -> ConfigError:
     if "trust_remote_code" in str(error) or "custom code" in str(error):
         mend = "code from a repository is never run: name a repository in transformers' own format"
     return ConfigError(f"the base model {base.source} cannot be used: {said[0]}", mend=mend)
-
-
-def _hub_refuses(error: BaseException | None) -> bool:
-    """Whether the Hub answered that there is no such model for us, rather than not at all."""
-    refusals = {"RepositoryNotFoundError", "RevisionNotFoundError", "GatedRepoError"}
-    while error is not None:
-        if type(error).__name__ in refusals | {"RemoteEntryNotFoundError"}:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _quieten() -> None:

@@ -53,7 +53,6 @@ class Loaded:
     tokenizer: Any
     reader: Reader
     base_sha256: str
-    base_commit: str | None
     device: Device
     precision: Precision
 
@@ -102,7 +101,6 @@ def _load(site: Site, inputs: Inputs) -> Loaded:
         base_sha256=base_sha256(model)
         if config.checkpointing.verify_base_weights_unchanged
         else "",
-        base_commit=getattr(base.config, "_commit_hash", None),
         device=device,
         precision=precision,
     )
@@ -123,6 +121,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded) -> Training:
         steps=schedule.total_steps,
         rows=len(train.rows),
     )
+    site.journal.progress(TrainingPhase.LOAD, total_steps=schedule.total_steps)
     attempt, interval_s = site.settings.attempt, site.settings.heartbeat_s
     return Training(
         config=config,
@@ -134,7 +133,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded) -> Training:
         train=train,
         eval=held_out,
         pad_id=pad_token_id(loaded.tokenizer),
-        identity=identity(inputs, loaded.base_commit),
+        identity=identity(inputs),
         shelf=Shelf(site.folder.store, site.work / "read-back", config.save_total_limit),
         scratch=site.work,
         journal=site.journal,
@@ -179,6 +178,13 @@ def _resume(site: Site, training: Training) -> None:
     training.progress = checkpoint.restore(training.learner, saved)
     training.saved_at = name.step
     training.shelf.known[name] = True
+    training.journal.progress(
+        TrainingPhase.LOAD,
+        step=name.step,
+        tokens=training.progress.tokens,
+        eval_loss=training.progress.eval_last,
+        checkpoint=str(name),
+    )
     site.journal.say("resumed", f"resumed from {name}", name=str(name), step=name.step)
 
 
