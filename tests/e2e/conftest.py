@@ -31,7 +31,7 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_base(shared_folder: Path) -> MakeBase:
-    """Makes a random OLMo of two layers, whose tokenizer knows the given texts; once a name."""
+    """Makes a random OLMo of one layer, whose tokenizer knows the given texts; once a name."""
 
     def make(name: str, texts: Iterable[str]) -> Path:
         folder = shared_folder / f"base-{name}"
@@ -69,7 +69,7 @@ def _make(folder: Path, texts: Iterable[str]) -> None:
             vocab_size=len(tokenizer),
             hidden_size=64,
             intermediate_size=192,
-            num_hidden_layers=2,
+            num_hidden_layers=1,
             num_attention_heads=2,
             max_position_embeddings=2048,
             pad_token_id=tokenizer.pad_token_id,

@@ -54,7 +54,9 @@ class LocalDriver:
     def launch(self, job: Job, offer: Offer) -> str:  # noqa: ARG002 -- there is one machine
         """Starts the job's process tree; its id is the job's name, so a name starts only once."""
         if not _SAFE_NAME.fullmatch(job.name):
-            raise InvalidRequestError(f"{job.name!r} cannot name a machine")
+            raise InvalidRequestError(
+                f"{job.name!r} cannot name a machine", nothing_was_created=True
+            )
         folder = self._machines / job.name
         folder.mkdir(parents=True, mode=0o700)
         command = ["-m", "kwanzaa_compute.drivers.local_machine", str(folder)]

@@ -23,6 +23,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code (negative: the signal that ended it)."""
+    # Whoever ends us before we know our child would leave it alone in the world.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     folder, max_s = Path(argv[0]), float(argv[1])
     command = argv[argv.index("--") + 1 :]
     _write(folder / "machine.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
@@ -35,6 +37,7 @@ def main(argv: list[str]) -> int:
         _kill_tree(child.pid)
 
     signal.signal(signal.SIGTERM, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     code = _wait(child, max_s)
     _kill_tree(child.pid)
     _write(folder / "exit.json", {"exit_code": code})
@@ -58,7 +61,7 @@ def _start(command: list[str], folder: Path) -> "subprocess.Popen[bytes]":
             stderr=subprocess.STDOUT,
             cwd=folder,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 -- this process has one thread
+            preexec_fn=_before_the_command(),  # noqa: PLW1509 -- this process has one thread
         )
 
 
@@ -71,11 +74,17 @@ def _wait(child: "subprocess.Popen[bytes]", max_s: float) -> int:
         return DEADLINE_EXIT_CODE
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None  # elsewhere the driver ends the process group itself
-    libc = ctypes.CDLL(None)  # loaded before the fork: nothing may be imported after it
-    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def _before_the_command() -> Callable[[], None]:
+    """What the child does between fork and exec: nothing may be imported there."""
+    linux = sys.platform == "linux"
+    libc = ctypes.CDLL(None) if linux else None  # elsewhere the driver ends the process group
+
+    def prepare() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+    return prepare
 
 
 def _prctl(option: int) -> None:

@@ -90,7 +90,11 @@ def _providers_of(point: EntryPoint) -> list[ProviderInfo]:
     manager.add_hookspecs(Hooks)
     manager.register(point.load(), point.name)
     manager.check_pending()  # a misspelt hook is an error, not silence
-    return [info for infos in manager.hook.kwanzaa_providers() for info in infos]
+    found = [info for infos in manager.hook.kwanzaa_providers() for info in infos]
+    for info in found:
+        if not isinstance(info, ProviderInfo):
+            raise TypeError(f"{info!r} is not a ProviderInfo")
+    return found
 
 
 def build_driver(info: ProviderInfo, context: DriverContext) -> Driver:
@@ -103,6 +107,8 @@ def _import_string(where: str) -> Any:
     module, _, name = where.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
+    except AttributeError as error:
+        raise UsageError(f"there is no {name} in {module}", mend="kwanzaa providers") from error
     except ImportError as error:
         raise UsageError(
             f"{module} needs {error.name or 'a package'} that is not installed",

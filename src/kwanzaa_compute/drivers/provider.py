@@ -1,5 +1,6 @@
 """The portable face of one driver: what is the same for every provider, written once."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from kwanzaa_compute.market.offers import Offer
 
 T = TypeVar("T")
 
-ALLOW_SPENDING = True
-"""Set to False, nothing that costs money is launched. Terminating is never forbidden."""
+ALLOW_SPENDING = os.environ.get("KWANZAA_SPENDING") != "never"
+"""Where it is False, nothing that costs money is launched. Terminating is never forbidden."""
 
 
 @dataclass(frozen=True, slots=True)

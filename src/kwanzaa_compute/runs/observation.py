@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import Phase, Sighting
 from kwanzaa_compute.drivers.provider import Provider
-from kwanzaa_compute.errors import KwanzaaError, StoreError
+from kwanzaa_compute.errors import KwanzaaError
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptRecord, AttemptState, RunRecord
 from kwanzaa_compute.store import Failure, Heartbeat, RunFolder, Store
@@ -68,8 +68,8 @@ class Observer:
         seen = replace(self._sight(attempt, fleets), looked_at=looked_at)
         if attempt.state is not AttemptState.LIVE:
             return seen
-        folder = RunFolder(self._open_store(run.store_url))
         try:
+            folder = RunFolder(self._open_store(run.store_url))
             # The done marker last: whatever the machine wrote before it is then there as well.
             return replace(
                 seen,
@@ -77,7 +77,7 @@ class Observer:
                 failure=_sound_failure(folder.failure(attempt.number)),
                 done=folder.done() is not None,
             )
-        except StoreError as error:
+        except KwanzaaError as error:
             self._ledger.note(run.id, "store", error.message)
             return replace(seen, store_read=False)
 

@@ -1,10 +1,14 @@
 """The portable face of a driver: what is repeated, what never is, and what errors become."""
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
+
 from kwanzaa_compute.drivers import provider as module
 from kwanzaa_compute.drivers.contract import Feature, Job, Phase, ProviderInfo, Sighting
 from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
@@ -20,7 +24,8 @@ from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.testing.fakeclock import FakeClock
 from kwanzaa_compute.testing.samples import sample_job, sample_offer
 
-INFO = ProviderInfo("scripted", "Scripted", "x:Y")
+INFO = ProviderInfo("scripted", "Scripted", "x:Y", simulated=True)
+REAL = ProviderInfo("scripted", "Scripted", "x:Y")
 
 
 class Scripted:
@@ -206,7 +211,7 @@ def test_with_spending_switched_off_nothing_is_launched_but_all_is_ended(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ALLOW_SPENDING", False)
-    driver, provider = build(None)
+    driver, provider = build(None, info=REAL)
     with pytest.raises(InvalidRequestError, match="switched off") as caught:
         provider.launch(sample_job(), sample_offer())
     assert caught.value.nothing_was_created
@@ -218,8 +223,24 @@ def test_with_spending_switched_off_what_costs_nothing_still_launches(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ALLOW_SPENDING", False)
-    _, provider = build("m-1")
+    _, provider = build("m-1", info=REAL)
     assert provider.launch(sample_job(), sample_offer(own_machine=True)) == "m-1"
-    pretended = ProviderInfo("pretended", "Pretended", "x:Y", simulated=True)
-    _, provider = build("m-2", info=pretended)
+    _, provider = build("m-2")
     assert provider.launch(sample_job(), sample_offer()) == "m-2"
+
+
+def test_with_spending_allowed_a_real_provider_launches(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ALLOW_SPENDING", True)
+    _, provider = build("m-1", info=REAL)
+    assert provider.launch(sample_job(), sample_offer()) == "m-1"
+
+
+def test_spending_can_be_forbidden_to_a_whole_process_tree() -> None:
+    code = "from kwanzaa_compute.drivers import provider; print(provider.ALLOW_SPENDING)"
+    environment = {**os.environ, "KWANZAA_SPENDING": "never"}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "False\n"

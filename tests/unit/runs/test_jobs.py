@@ -1,6 +1,7 @@
 """What a machine is told: the same command everywhere, and never a secret in it."""
 
 import pytest
+
 from kwanzaa_compute.drivers.contract import Feature, Job, ProviderInfo
 from kwanzaa_compute.runs.jobs import PLAIN_VARIABLES, STORE_VARIABLES, job_for
 from kwanzaa_compute.testing.samples import sample_attempt, sample_run

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, UsageError
 from kwanzaa_compute.runs import ledger as module
@@ -140,9 +141,7 @@ def test_a_run_with_an_open_attempt_cannot_end(ledger: Ledger, lease: Lease) -> 
     assert ledger.run("r1").state is RunState.RUNNING
 
 
-def test_a_final_run_is_reopened_with_a_new_cap(
-    ledger: Ledger, lease: Lease, hands: Hands
-) -> None:
+def test_a_final_run_is_reopened_with_a_new_cap(ledger: Ledger, lease: Lease, hands: Hands) -> None:
     ledger.set_wish("r1", Wish.STOP)
     ledger.end_run(lease, RunState.CAPPED, "the cap")
     hands.at = 5000.0

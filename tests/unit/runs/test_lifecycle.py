@@ -5,14 +5,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kwanzaa_compute.drivers.contract import Phase, Sighting
 from kwanzaa_compute.runs.lifecycle import QUIET_S, Attempt, Limits, decide
 from kwanzaa_compute.runs.records import ENDINGS, AttemptState, Move, Wish
 from kwanzaa_compute.store import Failure, Heartbeat
 
-LIMITS = Limits(
-    settle_s=60, boot_s=900, max_age_s=36000, stop_reserve_s=60, stop_grace_s=300
-)
+LIMITS = Limits(settle_s=60, boot_s=900, max_age_s=36000, stop_reserve_s=60, stop_grace_s=300)
 INTENDED = Attempt(AttemptState.INTENDED, age_s=10)
 LIVE = Attempt(AttemptState.LIVE, age_s=1000, quiet_s=5)
 ENDING = Attempt(AttemptState.ENDING, age_s=1000)

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import pytest
+
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
@@ -35,7 +36,9 @@ def closed(number: int = 1, **changes: object) -> AttemptRecord:
 
 
 def decided(
-    *attempts: AttemptRecord, run: RunRecord | None = None, offers: tuple[Offer, ...] = (CHEAP, DEAR)
+    *attempts: AttemptRecord,
+    run: RunRecord | None = None,
+    offers: tuple[Offer, ...] = (CHEAP, DEAR),
 ) -> Launch | Pause | End:
     return next_launch(run or sample_run(), attempts, offers, NOW, 60.0)
 
@@ -130,7 +133,9 @@ def test_passing_faults_are_waited_out_for_longer_and_longer() -> None:
 
 
 def test_a_pause_that_has_passed_is_over() -> None:
-    assert launched(closed(fault=Fault.TRANSIENT, intended_at=NOW - 9, closed_at=NOW - 4)) == "cheap"
+    assert (
+        launched(closed(fault=Fault.TRANSIENT, intended_at=NOW - 9, closed_at=NOW - 4)) == "cheap"
+    )
 
 
 def test_an_ended_wish_does_not_wait_for_a_pause() -> None:

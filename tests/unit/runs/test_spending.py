@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from kwanzaa_compute.runs.spending import affordable_hours, billed_usd, spent_usd
 from kwanzaa_compute.testing.samples import sample_attempt
 

@@ -1,0 +1,186 @@
+"""`plan` and `offers`: what it would cost. Nothing is spent, nothing is launched."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kwanzaa_compute.cli.documents import offer_document, plan_document
+from kwanzaa_compute.cli.options import (
+    AsJson,
+    BaseModel,
+    Budget,
+    Config,
+    Deadline,
+    EvalFile,
+    Gpu,
+    MaxHours,
+    MaxSteps,
+    MaxUsd,
+    Providers,
+    Spot,
+    StoreUrl,
+    TrainFile,
+    buying_options,
+    config_overrides,
+    open_compute,
+)
+from kwanzaa_compute.cli.plan_view import (
+    say_notes,
+    show_best,
+    show_budget,
+    show_candidates,
+    show_offers,
+    show_refused,
+    show_work,
+)
+from kwanzaa_compute.cli.screen import Screen
+from kwanzaa_compute.compute import Planned
+from kwanzaa_compute.errors import EXIT_OK, NothingFitsError, UsageError
+from kwanzaa_compute.market.gpus import gpu_matches
+from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute.market.prices import bundled_offers, with_live
+
+_UNKNOWN_PRICE = Decimal("Infinity")
+
+Offline = Annotated[
+    bool, Parameter(name="--offline", negative="", help="Ask no provider; use bundled prices.")
+]
+Explain = Annotated[
+    bool,
+    Parameter(name="--explain", negative="", help="Show each candidate, each refusal, each cost."),
+]
+Save = Annotated[Path | None, Parameter(name="--save", help="Write the plan to this file.")]
+MinVram = Annotated[float | None, Parameter(name="--min-vram", help="At least so many GiB.")]
+Bf16 = Annotated[bool, Parameter(name="--bf16", negative="", help="Only GPUs with bfloat16.")]
+
+
+def plan(
+    config: Config,
+    /,
+    *,
+    budget: Budget = None,
+    provider: Providers = (),
+    max_usd: MaxUsd = None,
+    max_hours: MaxHours = None,
+    deadline: Deadline = None,
+    gpu: Gpu = None,
+    spot: Spot = None,
+    base_model: BaseModel = None,
+    max_steps: MaxSteps = None,
+    train_file: TrainFile = None,
+    eval_file: EvalFile = None,
+    store: StoreUrl = None,
+    offline: Offline = False,
+    explain: Explain = False,
+    save: Save = None,
+    as_json: AsJson = False,
+) -> int:
+    """What the whole run of CONFIG would cost on every machine that is for sale.
+
+    Candidates are ranked by the expected cost of the run, not of the hour. Every other offer is
+    refused with its reason. Nothing is spent.
+    """
+    screen, compute = Screen(as_json=as_json), open_compute(store)
+    options = buying_options(
+        provider=provider,
+        max_usd=max_usd,
+        max_hours=max_hours,
+        deadline=deadline,
+        gpu=gpu,
+        spot=spot,
+        offline=offline,
+        overrides=config_overrides(
+            base_model=base_model,
+            max_steps=max_steps,
+            train_file=train_file,
+            eval_file=eval_file,
+        ),
+    )
+    planned = compute.plan(config, options)
+    say_notes(screen, planned, in_full=explain)
+    if save is not None:
+        _save(planned, save)
+        screen.talk(f"saved to {save}")
+    if as_json:
+        screen.json({**plan_document(planned), "budget": _budget(planned, budget)})
+    else:
+        show_work(screen, planned)
+        show_candidates(screen, planned, compute, everything=explain)
+        if explain and planned.plan.best is not None:
+            show_best(screen, planned.plan.best)
+        show_refused(screen, planned, everything=explain or planned.plan.best is None)
+        if budget is not None:
+            show_budget(screen, planned, budget)
+    return EXIT_OK if planned.plan.best is not None else NothingFitsError.exit_code
+
+
+def _save(planned: Planned, target: Path) -> None:
+    try:
+        target.write_text(planned.plan.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the plan cannot be saved to {target}: {error.strerror}", mend="choose another file"
+        ) from error
+
+
+def _budget(planned: Planned, budget: Decimal | None) -> dict[str, object] | None:
+    best = planned.plan.best
+    if budget is None or best is None:
+        return None
+    runs = None if best.offer.own_machine else planned.plan.runs_per_budget(budget)
+    return {"usd": budget, "runs": runs}
+
+
+def offers(
+    *,
+    provider: Providers = (),
+    gpu: Gpu = None,
+    min_vram: MinVram = None,
+    bf16: Bf16 = False,
+    spot: Spot = None,
+    offline: Offline = False,
+    as_json: AsJson = False,
+) -> int:
+    """What is for sale, cheapest hour first, with the source and age of each price.
+
+    Installed providers are asked; for the others bundled prices are shown. Which machine does a
+    whole run cheapest is another question: kwanzaa plan answers it.
+    """
+    screen, compute = Screen(as_json=as_json), open_compute()
+    asked = [name for name in compute.catalogue.providers if not provider or name in provider]
+    bundled = {offer.provider for offer in bundled_offers()}
+    for name in provider:
+        if name not in bundled:
+            compute.catalogue.find(name)  # says what to install, or what was meant
+    live: Sequence[Offer] = ()
+    warnings: dict[str, str] = {}
+    if asked and not offline:
+        for_sale = compute.offers(asked)
+        live, warnings = for_sale.offers, dict(for_sale.warnings)
+    found = [
+        offer
+        for offer in with_live(tuple(live), bundled_offers())
+        if (not provider or offer.provider in provider)
+        and (gpu is None or gpu_matches(offer.gpu, gpu))
+        and (min_vram is None or offer.gpu.vram_gib * offer.gpu_count >= min_vram)
+        and (not bf16 or offer.gpu.bf16)
+        and (spot is None or offer.spot is spot)
+    ]
+    found.sort(key=_hourly)
+    for name, reason in warnings.items():
+        screen.warn(f"{name} could not be asked: {reason}")
+    if as_json:
+        screen.json({"offers": [offer_document(o) for o in found], "warnings": warnings})
+    elif found:
+        show_offers(screen, found, compute.clock.now())
+    else:
+        screen.talk("nothing for sale matches that")
+    return EXIT_OK if found else NothingFitsError.exit_code
+
+
+def _hourly(offer: Offer) -> tuple[Decimal, str, str]:
+    price = Decimal(0) if offer.own_machine else offer.usd_per_hour
+    return (_UNKNOWN_PRICE if price is None else price, offer.provider, offer.id)

@@ -1,0 +1,112 @@
+"""Arguments and options that several commands share, and what they mean to the library."""
+
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter, Token
+
+from kwanzaa_compute.compute import Compute, Options
+
+
+def _usd(_type: Any, tokens: tuple[Token, ...]) -> Decimal:
+    text = tokens[0].value.strip().removeprefix("$")
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not an amount of dollars") from None
+    if not amount.is_finite() or amount < 0:
+        raise ValueError(f"{text!r} is not an amount of dollars")
+    return amount
+
+
+def _option(name: str, about: str, **more: Any) -> Any:
+    return Parameter(name=name, help=about, negative="", **more)
+
+
+AsJson = Annotated[bool, _option("--json", "JSON on stdout, nothing else.")]
+Config = Annotated[Path, Parameter(help="The training.yaml.")]
+RunId = Annotated[str, Parameter(help="A run, or the beginning of its name.")]
+Providers = Annotated[
+    tuple[str, ...], _option("--provider", "Only this provider; may be repeated.")
+]
+Gpu = Annotated[str | None, _option("--gpu", 'Only this GPU or family, e.g. "A100".')]
+Spot = Annotated[
+    bool | None,
+    Parameter(
+        name="--spot", negative="--on-demand", help="Only spot machines, or only on-demand ones."
+    ),
+]
+MaxUsd = Annotated[
+    Decimal | None, _option("--max-usd", "Cap on the whole run, in dollars.", converter=_usd)
+]
+Budget = Annotated[
+    Decimal | None,
+    _option("--budget", "Say how many runs so many dollars pay for.", converter=_usd),
+]
+MaxHours = Annotated[float | None, _option("--max-hours", "Most hours a machine may run.")]
+Deadline = Annotated[float | None, _option("--deadline", "Hours until it must be finished.")]
+StoreUrl = Annotated[
+    str | None, _option("--store", "Where runs are kept: file://, s3://, gs:// or az://.")
+]
+BaseModel = Annotated[
+    str | None, _option("--base-model", "Another base model: a repository, or a folder here.")
+]
+MaxSteps = Annotated[int | None, _option("--max-steps", "Stop after so many optimizer steps.")]
+Output = Annotated[Path | None, _option("--output", "Folder for the adapter.")]
+TrainFile = Annotated[Path | None, _option("--train-file", "Other training data.")]
+EvalFile = Annotated[Path | None, _option("--eval-file", "Other evaluation data.")]
+
+
+def open_compute(store: str | None = None) -> Compute:
+    """The user's runs; `store` wins over the environment and the config."""
+    return Compute(store=store)
+
+
+def buying_options(
+    *,
+    provider: tuple[str, ...] = (),
+    max_usd: Decimal | None = None,
+    max_hours: float | None = None,
+    deadline: float | None = None,
+    gpu: str | None = None,
+    spot: bool | None = None,
+    offline: bool = False,
+    overrides: dict[str, object] | None = None,
+) -> Options:
+    """The library's options; `overrides` without a value are left to the config."""
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    return Options(
+        providers=provider,
+        max_usd=max_usd,
+        max_hours=max_hours,
+        deadline_hours=deadline,
+        gpu=gpu,
+        spot=spot,
+        offline=offline,
+        overrides=given,
+    )
+
+
+def config_overrides(
+    *,
+    base_model: str | None = None,
+    max_steps: int | None = None,
+    output: Path | None = None,
+    train_file: Path | None = None,
+    eval_file: Path | None = None,
+) -> dict[str, object]:
+    """The config's keys that options of the command line replace."""
+    return {
+        "model.base_model_id": base_model and _folder_or_name(base_model),
+        "training.max_steps": max_steps,
+        "artifacts.output_dir": output and str(output),
+        "data.train_file": train_file and str(train_file.absolute()),
+        "data.eval_file": eval_file and str(eval_file.absolute()),
+    }
+
+
+def _folder_or_name(model: str) -> str:
+    """What is typed is meant from the current folder, though the config's own would come first."""
+    folder = Path(model).expanduser()
+    return str(folder.absolute()) if folder.is_dir() else model

@@ -1,0 +1,155 @@
+"""`train` and `resume`: from a config to an adapter, with somebody looking on."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from kwanzaa_compute.cli.documents import candidate_document
+from kwanzaa_compute.cli.following import finish, see_through
+from kwanzaa_compute.cli.options import (
+    AsJson,
+    BaseModel,
+    Config,
+    Deadline,
+    EvalFile,
+    Gpu,
+    MaxHours,
+    MaxSteps,
+    MaxUsd,
+    Output,
+    Providers,
+    RunId,
+    Spot,
+    StoreUrl,
+    TrainFile,
+    buying_options,
+    config_overrides,
+    open_compute,
+)
+from kwanzaa_compute.cli.plan_view import needs_a_watcher, say_notes, show_choice
+from kwanzaa_compute.cli.run_view import say_what_goes_on
+from kwanzaa_compute.cli.screen import Screen
+from kwanzaa_compute.compute import Compute, Planned, Run
+from kwanzaa_compute.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
+from kwanzaa_compute.market.candidates import Candidate
+from kwanzaa_compute.runs.records import AttemptState, RunState
+
+Detach = Annotated[
+    bool, Parameter(name="--detach", negative="", help="Leave once the machine is launched.")
+]
+Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
+
+
+def train(
+    config: Config,
+    /,
+    *,
+    provider: Providers = (),
+    max_usd: MaxUsd = None,
+    max_hours: MaxHours = None,
+    deadline: Deadline = None,
+    gpu: Gpu = None,
+    spot: Spot = None,
+    base_model: BaseModel = None,
+    max_steps: MaxSteps = None,
+    output: Output = None,
+    train_file: TrainFile = None,
+    eval_file: EvalFile = None,
+    store: StoreUrl = None,
+    detach: Detach = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train the adapter that CONFIG describes, and bring it here.
+
+    The cheapest machine for the whole run is launched, watched and ended; if it is lost, the run
+    goes on elsewhere from its newest checkpoint. What costs money needs a cap (--max-usd) and
+    your yes.
+    """
+    screen, compute = Screen(as_json=as_json), open_compute(store)
+    options = buying_options(
+        provider=provider,
+        max_usd=max_usd,
+        max_hours=max_hours,
+        deadline=deadline,
+        gpu=gpu,
+        spot=spot,
+        overrides=config_overrides(
+            base_model=base_model,
+            max_steps=max_steps,
+            output=output,
+            train_file=train_file,
+            eval_file=eval_file,
+        ),
+    )
+    planned = compute.plan(config, options)
+    say_notes(screen, planned)
+    candidates = compute.buyable(planned)
+    if detach and needs_a_watcher(compute, candidates[0]) and not provider:
+        raise UsageError(
+            f"nothing but a watcher ends a machine of {candidates[0].offer.provider}",
+            mend=f"leave --detach away, or say --provider {candidates[0].offer.provider} as well",
+        )
+    if not _agreed(screen, planned, candidates, yes=yes):
+        screen.talk("nothing was started")
+        return EXIT_INTERRUPTED
+    run = compute.prepare(planned, say=screen.talk)
+    if as_json:
+        screen.json({"event": "start", "run": run.id, "best": candidate_document(candidates[0])})
+    screen.talk(f"run {run.id}", "bold")
+    if detach:
+        return _launch_and_leave(screen, compute, run)
+    left = see_through(screen, compute, run)
+    return finish(screen, run) if left is None else left
+
+
+def _agreed(
+    screen: Screen, planned: Planned, candidates: Sequence[Candidate], *, yes: bool
+) -> bool:
+    """Whether the run may start. Only what costs nothing may start without anybody's yes."""
+    is_free = all(candidate.offer.own_machine for candidate in candidates)
+    show_choice(screen, planned, candidates)
+    if yes:
+        return True
+    if screen.can_ask:
+        return screen.ask("start?", default=is_free)
+    if is_free:
+        return True
+    raise UsageError("this may cost money, and nobody can be asked here", mend="add --yes")
+
+
+def _launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
+    """Launches until one machine is on its way, then leaves it to itself."""
+    while run.state is RunState.RUNNING:
+        step = run.launch()
+        if step.attempt is not None and step.attempt.state is not AttemptState.CLOSED:
+            say_what_goes_on(screen, compute, [run.id])
+            screen.talk("  nobody watches it now: kwanzaa watch sees all open runs through")
+            if screen.as_json:
+                screen.json({"event": "left", "runs": [run.id], "exit": EXIT_OK})
+            return EXIT_OK
+        screen.talk(step.reason)
+        compute.clock.sleep(run.poll_s)
+    return finish(screen, run)
+
+
+def resume(
+    run: RunId,
+    /,
+    *,
+    max_usd: MaxUsd = None,
+    as_json: AsJson = False,
+) -> int:
+    """Watch RUN to its end; if it has ended without an adapter, go on from its newest checkpoint.
+
+    --max-usd sets a new cap for a run that has ended. What it has cost already counts.
+    """
+    screen, compute = Screen(as_json=as_json), open_compute()
+    known = len(compute.run(run).events)
+    found = compute.resume(run, max_usd=max_usd)
+    if as_json:
+        screen.json({"event": "start", "run": found.id, "best": None})
+    screen.talk(f"run {found.id}", "bold")
+    left = see_through(screen, compute, found, known_events=known)
+    return finish(screen, found) if left is None else left

@@ -1,0 +1,117 @@
+"""`plan` and `offers`: what it would cost, for people and for programs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kwanzaa_compute.market.plan import Plan
+
+Cli = Callable[..., Any]
+
+
+def test_a_plan_ranks_what_fits_and_says_what_is_not_applied(cli: Cli, config: Path) -> None:
+    result = cli("plan", config, "--offline")
+    assert result.code == 0
+    assert "tiny: ./base" in result.out
+    assert "local" in result.out
+    assert "free" in result.out
+    assert "refused" in result.out
+    assert "line 3: run.dataloader_num_workers: not applied" in result.err
+    assert "\x1b" not in result.out + result.err
+
+
+def test_a_plan_in_json_has_every_offer(cli: Cli, config: Path) -> None:
+    result = cli("plan", config, "--offline", "--json", "--max-usd", "5", "--budget", "500")
+    assert result.code == 0
+    plan = result.json
+    assert plan["schema"] == 1
+    assert plan["name"] == "tiny"
+    assert plan["max_usd"] == "5"
+    assert plan["candidates"][0]["offer"]["provider"] == "local"
+    assert plan["candidates"][0]["usd"]["expected"] == "0"
+    assert all(refusal["reason"] for refusal in plan["refused"])
+    assert plan["notes"][0]["key"] == "run.dataloader_num_workers"
+    assert plan["budget"] == {"usd": "500", "runs": None}
+
+
+def test_explain_shows_each_candidate_each_cost_and_each_refusal(cli: Cli, config: Path) -> None:
+    short = cli("plan", config, "--offline")
+    full = cli("plan", config, "--offline", "--explain")
+    assert "--explain shows all" in short.out
+    assert "--explain" not in full.out
+    assert "Arm machine: the image and libraries are built for x86" in full.out
+    assert "best: local CPU" in full.out
+    assert "model load" in full.out
+
+
+def test_a_budget_is_told_in_runs(cli: Cli, config: Path, moonbase: str) -> None:
+    paid = cli("plan", config, "--provider", moonbase, "--budget", "500")
+    assert "$500.00 pays for " in paid.out
+    free = cli("plan", config, "--offline", "--provider", "local", "--budget", "500")
+    assert "as many runs as you like" in free.out
+
+
+def test_a_plan_can_be_saved(cli: Cli, config: Path, tmp_path: Path) -> None:
+    result = cli("plan", config, "--offline", "--save", tmp_path / "plan.json")
+    assert result.code == 0
+    saved = Plan.from_json((tmp_path / "plan.json").read_text())
+    assert saved.candidates[0].offer.provider == "local"
+    assert cli("plan", config, "--save", tmp_path / "no" / "plan.json").code == 2
+
+
+def test_where_nothing_fits_the_reasons_are_shown_and_the_exit_code_is_4(
+    cli: Cli, config: Path
+) -> None:
+    result = cli("plan", config, "--offline", "--gpu", "H200", "--provider", "local")
+    assert result.code == 4
+    assert "no offer fits this run" in result.out
+    assert "CPU is not the H200 that was asked for" in result.out
+    assert cli("train", config, "--gpu", "H200", "--provider", "local").code == 4
+
+
+def test_options_win_over_the_config(cli: Cli, config: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text((tmp_path / "train.jsonl").read_text().splitlines()[0])
+    more = ("--train-file", other, "--max-steps", "3", "--max-hours", "2")
+    plan = cli("plan", config, "--offline", "--json", *more).json
+    assert plan["data"]["samples"] == 1
+    assert plan["workload"]["steps"] <= 3
+    assert plan["max_hours"] == 2.0
+
+
+def test_a_folder_that_is_typed_is_meant_from_here(
+    cli: Cli, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "base").rename(here / "other")
+    monkeypatch.chdir(here)
+    assert cli("plan", config, "--offline").code != 0
+    assert cli("plan", config, "--offline", "--base-model", "other").code == 0
+
+
+def test_offers_are_filtered_and_sorted_by_the_hour(cli: Cli) -> None:
+    offers = cli("offers", "--offline", "--json", "--bf16", "--min-vram", "70", "--on-demand").json
+    found = offers["offers"]
+    prices = [float(offer["usd_per_hour"]) for offer in found if offer["usd_per_hour"]]
+    assert prices
+    assert prices == sorted(prices)
+    assert {offer["spot"] for offer in found} == {False}
+    assert min(offer["vram_gib"] * offer["gpu_count"] for offer in found) >= 70
+
+
+def test_offers_name_source_and_age_of_each_price(cli: Cli) -> None:
+    result = cli("offers", "--offline", "--gpu", "A100")
+    assert result.code == 0
+    rows = result.out.splitlines()[1:]
+    assert rows
+    assert all("A100" in row and "bundled snapshot" in row for row in rows)
+    assert all(" day" in row or "today" in row for row in rows)
+    assert cli("offers", "--gpu", "Abacus").code == 4
+
+
+def test_an_installed_provider_is_asked(cli: Cli, moonbase: str) -> None:
+    found = cli("offers", "--provider", moonbase, "--json").json["offers"]
+    assert [(offer["id"], offer["usd_per_hour"]) for offer in found] == [("l4", "1.00")]
