@@ -58,14 +58,21 @@ def declared(distribution: str) -> set[str]:
     """The distributions that one of ours depends on, by their names in lower case."""
     folder = SOURCES[distribution].parents[1]
     table = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in table["dependencies"])
-    return {name[0].lower() for name in names if name}
+    # Whoever uses `kwanzaa_compute.testing` has pytest: it runs nowhere else.
+    wanted = [*table["dependencies"], *table.get("optional-dependencies", {}).get("testing", [])]
+    names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in wanted)
+    return {normalised(name[0]) for name in names if name}
+
+
+def normalised(name: str) -> str:
+    """A distribution's name as the packaging standard compares them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def owners_of_modules() -> dict[str, set[str]]:
     """Top-level module -> the distributions that bring it."""
     found = importlib.metadata.packages_distributions()
-    owners = {module: {name.lower() for name in names} for module, names in found.items()}
+    owners = {module: {normalised(name) for name in names} for module, names in found.items()}
     # Ours are linked into the environment, which records no module names for them.
     owners |= {folder.name: {distribution} for distribution, folder in SOURCES.items()}
     # pydantic pins its compiled half exactly, and documents its use.

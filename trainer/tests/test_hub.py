@@ -52,6 +52,12 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other tests must not ask the Hub; these ask one on loopback."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
 def hub(base: Path) -> Iterator[str]:
     """A Hub with one repository, the tiny base, in which somebody also left a pickle."""

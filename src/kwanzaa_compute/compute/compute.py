@@ -20,7 +20,13 @@ from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext
 from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
 from kwanzaa_compute.drivers.provider import Provider
-from kwanzaa_compute.errors import BudgetError, KwanzaaError, LeaseLostError, NothingFitsError
+from kwanzaa_compute.errors import (
+    BudgetError,
+    KwanzaaError,
+    LeaseLostError,
+    NothingFitsError,
+    UsageError,
+)
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.candidates import dump_offers
@@ -184,6 +190,7 @@ class Compute:
         """
         here = self.catalogue.providers
         ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
+        ranked = self._within_reach_of_the_store(planned, ranked)
         if not ranked:
             there = {candidate.offer.provider for candidate in planned.plan.candidates}
             raise NothingFitsError(
@@ -199,6 +206,21 @@ class Compute:
         if planned.max_usd is None:
             ranked = [c for c in ranked if c.offer.own_machine]
         return ranked[:MOST_CANDIDATES]
+
+    def _within_reach_of_the_store(
+        self, planned: Planned, ranked: list[Candidate]
+    ) -> list[Candidate]:
+        """Those whose machines can read and write the store that the run would have."""
+        root = self.store_root(planned.loaded.config.compute.store)
+        scheme = urlsplit(root).scheme
+        providers = self.catalogue.providers
+        within = [c for c in ranked if scheme in providers[c.offer.provider].store_schemes]
+        if ranked and not within:
+            raise UsageError(
+                f"no machine that fits can reach the run's folder in {root}",
+                mend="choose a store that it reaches, for example --store s3://bucket/folder",
+            )
+        return within
 
     def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
         config = planned.loaded.config

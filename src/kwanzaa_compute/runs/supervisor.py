@@ -5,7 +5,7 @@ What happens to a machine is decided in `lifecycle`, where a run goes next in `r
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from kwanzaa_compute.clock import Clock
@@ -65,6 +65,8 @@ class Step:
     move: Move | None
     reason: str
     heartbeat: Heartbeat | None = None
+    nothing_was_created: bool = False
+    """A launch was refused for certain: the next offer can be tried at once."""
 
 
 class Supervisor:
@@ -111,7 +113,8 @@ class Supervisor:
                 if step.run.state is not RunState.RUNNING:
                     return step.run
                 self._complain(step.attempt)
-                self._clock.sleep(poll_s)
+                if not step.nothing_was_created:
+                    self._clock.sleep(poll_s)
         finally:
             if lease is not None:
                 self._ledger.release_lease(lease)
@@ -352,6 +355,8 @@ class Supervisor:
         lease = self._ledger.renew_lease(lease, LEASE_S)
         folder.clear_stop_request()
         folder.store.put(RUN, run_json(run, [*self._ledger.attempts(run.id), attempt]))
+        # Its time and its bill begin now, however long the store took.
+        attempt = replace(attempt, intended_at=self._clock.now())
         self._ledger.add_attempt(lease, attempt)
         where = f"{provider.info.title}, {launch.offer.gpu.name} {launch.offer.region}".rstrip()
         self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}")
@@ -367,7 +372,8 @@ class Supervisor:
                 changes |= {"state": AttemptState.CLOSED, "ending": Move.RELAUNCH}
                 changes |= {"closed_at": attempt.intended_at}  # proven: it never cost anything
             attempt = self._ledger.update_attempt(lease, attempt, **changes)
-            return Step(run, attempt, None, error.message)
+            certain = error.nothing_was_created
+            return Step(run, attempt, None, error.message, nothing_was_created=certain)
         attempt = self._ledger.update_attempt(
             lease, attempt, state=AttemptState.LIVE, machine_id=machine_id
         )

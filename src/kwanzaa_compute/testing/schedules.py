@@ -53,7 +53,7 @@ def draw(seed: int) -> Schedule:
     settle_s = rng.choice([60.0, 120.0])
     skew_s = rng.choice([0.0, 0.0, 2.0, 5.0])
     boot_most_s, boot_limit_s = rng.choice(
-        [(60.0, 900.0), (240.0, 300.0), (240.0, 900.0), (600.0, 900.0)]
+        [(60.0, 900.0), (240.0, 420.0), (240.0, 900.0), (600.0, 900.0)]
     )
     return Schedule(
         seed=seed,

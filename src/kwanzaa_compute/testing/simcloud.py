@@ -208,8 +208,8 @@ class SimCloud:
             self._happened("exited", machine)
 
     def expire(self, machine: SimMachine) -> None:
-        """Its dead-man's switch ends it, and its billing."""
-        if machine.bills:
+        """Its dead-man's switch ends it, and its billing; one that is stopped has none."""
+        if machine.state in (State.STARTING, State.RUNNING, State.EXITED):
             self._end(machine, "expired")
 
     def preempt(self, machine: SimMachine) -> None:

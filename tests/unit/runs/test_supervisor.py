@@ -372,3 +372,20 @@ def test_an_unknown_machine_of_the_same_name_is_ended(world: World) -> None:
     assert world.cloud.billing == []
     assert [e.kind for e in world.ledger.events("r1")].count("double") == 1
     assert Phase.GONE is world.cloud.inspect("m-2").phase
+
+
+def test_a_machine_is_not_blamed_for_the_time_that_the_store_took(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add()
+    began = world.clock.at
+
+    def slow_store(url: str) -> Store:
+        world.clock.sleep(LEASE_S - 20)
+        return world.cloud.stores.open(url)
+
+    monkeypatch.setattr(world.watcher, "_open_store", slow_store)
+    world.watcher.step_once("r1")
+    (machine,) = world.cloud.billing
+    assert machine.created_at >= began + LEASE_S - 20
+    assert world.ledger.attempts("r1")[0].intended_at == machine.created_at
