@@ -36,6 +36,10 @@ test: export OMP_NUM_THREADS := 1
 test: check ## every check and every test (PYTEST_ARGS="-k lease" for some of them)
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=15 $(PYTEST_ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.test ## hostile schedules against the supervisor (SEEDS=10000)
+	$(BIN)/python bench/soak.py --seeds $(or $(SEEDS),10000)
+
 .PHONY: check
 check: $(VENV)/.test ## style, types, layers, versions
 	$(BIN)/ruff check --quiet --output-format concise

@@ -98,10 +98,9 @@ def _row(candidate: Candidate, compute: Compute, digits: int) -> tuple[str, ...]
 
 
 def _how_to_install(missing: set[str]) -> str:
-    from kwanzaa_compute.drivers.plugins import KNOWN_PACKAGES
+    from kwanzaa_compute.drivers.plugins import how_to_install
 
-    extras = sorted({KNOWN_PACKAGES[name] for name in missing if name in KNOWN_PACKAGES})
-    return f'pip install "kwanzaa-compute[{",".join(extras)}]"' if extras else "kwanzaa providers"
+    return how_to_install(missing)
 
 
 def machine(offer: Offer) -> str:

@@ -11,7 +11,7 @@ from kwanzaa_compute.cli.options import AsJson, open_compute
 from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.compute import Compute
 from kwanzaa_compute.drivers.contract import Deadline
-from kwanzaa_compute.drivers.plugins import KNOWN_PACKAGES
+from kwanzaa_compute.drivers.plugins import KNOWN_PACKAGES, how_to_install
 from kwanzaa_compute.errors import EXIT_OK
 
 _STOPS_BILLING = {
@@ -31,7 +31,7 @@ def providers(*, as_json: AsJson = False) -> int:
         screen.json(
             {
                 "providers": here,
-                "missing": {name: _install(name) for name in missing},
+                "missing": {name: how_to_install([name]) for name in missing},
                 "broken": catalogue.broken,
             }
         )
@@ -45,14 +45,10 @@ def providers(*, as_json: AsJson = False) -> int:
     )
     if missing:
         screen.write()
-        screen.table(("not installed", "to install"), [(n, _install(n)) for n in missing])
+        screen.table(("not installed", "to install"), [(n, how_to_install([n])) for n in missing])
     for name, reason in catalogue.broken.items():
         screen.warn(f"the driver package {name} cannot be used: {reason}")
     return EXIT_OK
-
-
-def _install(name: str) -> str:
-    return f'pip install "kwanzaa-compute[{KNOWN_PACKAGES[name]}]"'
 
 
 def _credentials(compute: Compute, name: str) -> str:

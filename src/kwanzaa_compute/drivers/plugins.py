@@ -15,7 +15,7 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, metadata
 from typing import Any
 
 import pluggy
@@ -38,6 +38,19 @@ KNOWN_PACKAGES: Mapping[str, str] = {
     "colab": "colab",
 }
 """Providers of ours that live in distributions of their own, and the extra that installs each."""
+
+
+def how_to_install(names: Iterable[str]) -> str:
+    """The command that installs these providers' drivers, or the plain word that there is none.
+
+    Not every provider that can be planned for has its driver in this version: only the extras
+    that our own distribution declares are offered.
+    """
+    declared = set(metadata("kwanzaa-compute").get_all("Provides-Extra") or ())
+    extras = sorted({KNOWN_PACKAGES[n] for n in names if n in KNOWN_PACKAGES} & declared)
+    if not extras:
+        return "no driver in this version: its prices are known, it cannot be launched"
+    return f'pip install "kwanzaa-compute[{",".join(extras)}]"'
 
 
 class Hooks:
@@ -65,7 +78,7 @@ class Catalogue:
         if name in KNOWN_PACKAGES:
             raise UsageError(
                 f"provider {name} is not installed here",
-                mend=f'pip install "kwanzaa-compute[{KNOWN_PACKAGES[name]}]"',
+                mend=how_to_install([name]),
             )
         near = get_close_matches(name, [*self.providers, *KNOWN_PACKAGES], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

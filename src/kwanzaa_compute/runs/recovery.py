@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.records import AttemptRecord, Fault, Move, RunRecord, RunState, Wish
+from kwanzaa_compute.runs.records import (
+    AttemptRecord,
+    AttemptState,
+    Fault,
+    Move,
+    RunRecord,
+    RunState,
+    Wish,
+)
 from kwanzaa_compute.runs.spending import affordable_hours, spent_usd
 
 CRASHES_WITHOUT_PROGRESS = 3
@@ -55,6 +63,28 @@ def next_launch(
         or _hopeless(current)
         or _too_soon(current, now)
         or _launch(run, attempts, _usable(offers, current), now, stop_reserve_s)
+    )
+
+
+def intent(run: RunRecord, launch: Launch, last: AttemptRecord | None, now: float) -> AttemptRecord:
+    """The attempt that follows `last`, as it is written down before its machine is asked for."""
+    offer, number = launch.offer, last.number + 1 if last else 1
+    return AttemptRecord(
+        run_id=run.id,
+        number=number,
+        name=f"kwz-{run.owner}-{run.id}-{number}",
+        provider=offer.provider,
+        offer_id=offer.id,
+        region=offer.region,
+        gpu=offer.gpu.name,
+        spot=offer.spot,
+        usd_per_hour=offer.usd_per_hour or Decimal(0),
+        billing_step_s=offer.billing_step_s,
+        minimum_s=offer.minimum_s,
+        max_hours=launch.max_hours,
+        state=AttemptState.INTENDED,
+        intended_at=now,
+        checkpoint=last.checkpoint if last else "",
     )
 
 

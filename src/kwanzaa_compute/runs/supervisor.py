@@ -6,7 +6,6 @@ What happens to a machine is decided in `lifecycle`, where a run goes next in `r
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import Phase
@@ -39,7 +38,7 @@ from kwanzaa_compute.runs.records import (
     RunState,
     Wish,
 )
-from kwanzaa_compute.runs.recovery import End, Launch, Pause, next_launch
+from kwanzaa_compute.runs.recovery import End, Launch, Pause, intent, next_launch
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.store import Heartbeat, RunFolder, StopRequest, Store
 from kwanzaa_compute.store.folder import RUN
@@ -306,24 +305,8 @@ class Supervisor:
                 return Step(self._ledger.run(run.id), last, None, reason)
             case Pause(_, reason):
                 return Step(run, last, None, reason)
-            case Launch(offer, max_hours):
-                attempt = AttemptRecord(
-                    run_id=run.id,
-                    number=len(attempts) + 1,
-                    name=f"kwz-{run.owner}-{run.id}-{len(attempts) + 1}",
-                    provider=offer.provider,
-                    offer_id=offer.id,
-                    region=offer.region,
-                    gpu=offer.gpu.name,
-                    spot=offer.spot,
-                    usd_per_hour=offer.usd_per_hour or Decimal(0),
-                    billing_step_s=offer.billing_step_s,
-                    minimum_s=offer.minimum_s,
-                    max_hours=max_hours,
-                    state=AttemptState.INTENDED,
-                    intended_at=self._clock.now(),
-                    checkpoint=last.checkpoint if last else "",
-                )
+            case Launch():
+                attempt = intent(run, verdict, last, self._clock.now())
                 return self._launch(lease, run, attempt, verdict)
 
     def _offers(self, run: RunRecord) -> tuple[list[Offer], float]:
@@ -368,11 +351,11 @@ class Supervisor:
             self._ledger.note(run.id, "launch", f"attempt {attempt.number}: {error.message}")
             fault = _FAULTS.get(type(error), Fault.TRANSIENT)
             changes: dict[str, object] = {"fault": fault, "reason": error.message}
-            if error.nothing_was_created:
+            certain = error.nothing_was_created
+            if certain:
                 changes |= {"state": AttemptState.CLOSED, "ending": Move.RELAUNCH}
                 changes |= {"closed_at": attempt.intended_at}  # proven: it never cost anything
             attempt = self._ledger.update_attempt(lease, attempt, **changes)
-            certain = error.nothing_was_created
             return Step(run, attempt, None, error.message, nothing_was_created=certain)
         attempt = self._ledger.update_attempt(
             lease, attempt, state=AttemptState.LIVE, machine_id=machine_id

@@ -100,6 +100,8 @@ class Judge:
         if row is None or row["state"] != AttemptState.INTENDED:
             self.violated(f"{job.name} was asked for without a durable intent")
             return
+        if self._folder(row["run_id"]).done() is not None:
+            self.violated(f"{job.name} was asked for, and its run is complete")
         if not self._holds(watcher, row["run_id"]):
             self.violated(f"{watcher.holder} launched {job.name} without the lease")
 
@@ -150,7 +152,8 @@ class Judge:
             if machine.name.startswith(f"kwz-me-{lease.run_id}-"):
                 self.violated(f"{lease.run_id} became {state}, and {machine.id} bills")
         done = self._folder(lease.run_id).done()
-        if done is not None and self._ledger.run(lease.run_id).wish is Wish.TERMINATE:
+        insists = self._ledger.run(lease.run_id).wish is Wish.TERMINATE
+        if done is not None and insists and self._schedule.store_errors:
             return  # an end that the user insisted on did not wait for a store without answer
         if (done is not None) != (state is RunState.DONE):
             self.violated(f"{lease.run_id} became {state}, the done marker says otherwise")

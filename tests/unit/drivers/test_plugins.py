@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from email.message import Message
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import DriverContext, ProviderInfo
-from kwanzaa_compute.drivers.plugins import build_driver, discover
+from kwanzaa_compute.drivers.plugins import build_driver, discover, how_to_install
 from kwanzaa_compute.errors import UsageError
 
 GOOD = """
@@ -104,10 +105,18 @@ def test_an_unknown_name_is_helped(name: str, words: str) -> None:
         discover().find(name)
 
 
-def test_a_package_of_ours_that_is_not_installed_is_named() -> None:
-    with pytest.raises(UsageError) as caught:
+def test_a_provider_without_a_driver_in_this_version_is_not_offered_for_installation() -> None:
+    with pytest.raises(UsageError, match="no driver in this version"):
         discover([]).find("hf-jobs")
-    assert 'pip install "kwanzaa-compute[huggingface]"' in str(caught.value)
+
+
+def test_a_driver_that_our_distribution_declares_can_be_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    declared = Message()
+    declared["Provides-Extra"] = "huggingface"
+    monkeypatch.setattr("kwanzaa_compute.drivers.plugins.metadata", lambda _name: declared)
+    assert how_to_install(["hf-jobs"]) == 'pip install "kwanzaa-compute[huggingface]"'
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from kwanzaa_compute.runs.records import (
     RunState,
     Wish,
 )
-from kwanzaa_compute.runs.recovery import End, Launch, Pause, next_launch
+from kwanzaa_compute.runs.recovery import End, Launch, Pause, intent, next_launch
 from kwanzaa_compute.testing.samples import sample_attempt, sample_offer, sample_run
 
 CHEAP = sample_offer(id="cheap", usd_per_hour=Decimal("0.50"))
@@ -184,3 +184,15 @@ def test_faults_from_before_a_resume_are_history_but_their_cost_is_not() -> None
 
 def test_a_plan_without_offers_ends_with_its_reason() -> None:
     assert ended(offers=()) is RunState.NO_CAPACITY
+
+
+def test_an_intent_carries_owner_run_and_attempt_in_its_name_and_goes_on_from_the_checkpoint() -> (
+    None
+):
+    last = closed(2, checkpoint="ckpt-40-2")
+    attempt = intent(sample_run(), Launch(DEAR, 2.5), last, NOW)
+    assert (attempt.name, attempt.number) == ("kwz-me-r1-3", 3)
+    assert (attempt.checkpoint, attempt.max_hours, attempt.intended_at) == ("ckpt-40-2", 2.5, NOW)
+    assert (attempt.state, attempt.machine_id) == (AttemptState.INTENDED, "")
+    assert attempt.usd_per_hour == DEAR.usd_per_hour
+    assert intent(sample_run(), Launch(DEAR, 2.5), None, NOW).name == "kwz-me-r1-1"
