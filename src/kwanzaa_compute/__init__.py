@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute import (
+        Applied,
         Compute,
         ForSale,
         Options,
@@ -51,7 +52,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "compute": ("Compute", "ForSale", "Options", "Planned", "Receipt", "ReceiptLine", "Run"),
+    "compute": (
+        "Applied",
+        "Compute",
+        "ForSale",
+        "Options",
+        "Planned",
+        "Receipt",
+        "ReceiptLine",
+        "Run",
+    ),
     "config": ("LoadedConfig", "TrainingConfig", "load", "load_config"),
     "drivers.plugins": ("hookimpl",),
     "errors": (
@@ -79,6 +89,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Applied",
     "BudgetError",
     "CapacityError",
     "CheckpointError",

@@ -8,7 +8,7 @@ from decimal import Decimal
 from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.cli.words import about, clean, digits_for, duration, hours, many, usd
 from kwanzaa_compute.clock import iso
-from kwanzaa_compute.compute import Compute, Planned
+from kwanzaa_compute.compute import Applied, Compute, Planned
 from kwanzaa_compute.drivers.contract import Deadline
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
@@ -95,6 +95,13 @@ def _row(candidate: Candidate, compute: Compute, digits: int) -> tuple[str, ...]
         usd(cost.p95, digits),
         usd(cost.worst, digits),
     )
+
+
+def show_change(screen: Screen, applied: Applied) -> None:
+    """What a saved plan had promised, beside what the same offer would cost now."""
+    saved, now = applied.saved.usd.expected, applied.planned.plan.candidates[0].usd.expected
+    change = "as planned" if saved == now else f"{usd(saved)} when planned, {usd(now)} now"
+    screen.talk(f"saved plan: {machine(applied.saved.offer)}, {change}")
 
 
 def _how_to_install(missing: set[str]) -> str:

@@ -1,6 +1,7 @@
 """`train` and `resume`: from a config to an adapter, with somebody looking on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -27,7 +28,7 @@ from kwanzaa_compute.cli.options import (
     config_overrides,
     open_compute,
 )
-from kwanzaa_compute.cli.plan_view import needs_a_watcher, say_notes, show_choice
+from kwanzaa_compute.cli.plan_view import needs_a_watcher, say_notes, show_change, show_choice
 from kwanzaa_compute.cli.run_view import say_what_goes_on
 from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.compute import Compute, Planned, Run
@@ -37,6 +38,10 @@ from kwanzaa_compute.runs.records import AttemptState, RunState
 
 Detach = Annotated[
     bool, Parameter(name="--detach", negative="", help="Leave once the machine is launched.")
+]
+SavedPlan = Annotated[
+    Path | None,
+    Parameter(name="--plan", help="Take the best offer of this saved plan, at today's price."),
 ]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
 
@@ -57,6 +62,7 @@ def train(
     train_file: TrainFile = None,
     eval_file: EvalFile = None,
     store: StoreUrl = None,
+    plan: SavedPlan = None,
     detach: Detach = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -83,7 +89,12 @@ def train(
             eval_file=eval_file,
         ),
     )
-    planned = compute.plan(config, options)
+    if plan is None:
+        planned = compute.plan(config, options)
+    else:
+        applied = compute.apply(config, plan, options)
+        planned = applied.planned
+        show_change(screen, applied)
     say_notes(screen, planned)
     candidates = compute.buyable(planned)
     if detach and needs_a_watcher(compute, candidates[0]) and not provider:

@@ -1,8 +1,9 @@
 """The Python face: plan, train, and find your runs again."""
 
+from kwanzaa_compute.compute.applying import Applied
 from kwanzaa_compute.compute.compute import Compute, ForSale
 from kwanzaa_compute.compute.planning import Options, Planned
 from kwanzaa_compute.compute.receipt import Receipt, ReceiptLine
 from kwanzaa_compute.compute.run import Run
 
-__all__ = ["Compute", "ForSale", "Options", "Planned", "Receipt", "ReceiptLine", "Run"]
+__all__ = ["Applied", "Compute", "ForSale", "Options", "Planned", "Receipt", "ReceiptLine", "Run"]

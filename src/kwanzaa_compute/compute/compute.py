@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.compute.applying import Applied, apply_plan
+from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.inputs import base_folder, upload
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.run import Run
@@ -147,6 +149,16 @@ class Compute:
         Spends nothing. Raises `ConfigError` or `DataError` where the run could not work at all.
         """
         return plan_run(self, config, options or Options())
+
+    def apply(
+        self, config: Path | str | LoadedConfig, saved: Path | str, options: Options | None = None
+    ) -> Applied:
+        """The best offer of a saved plan, at today's price, for the config as it is now.
+
+        `planned` of the result can be given to `train`. Spends nothing. Raises `BudgetError`
+        where it would cost more than the cap now, `NothingFitsError` where it is no longer sold.
+        """
+        return apply_plan(self, config, saved, options or Options())
 
     # -- training -----------------------------------------------------------------------------
 
@@ -291,7 +303,7 @@ class Compute:
 
         This object stays their watcher until its leases run out, so call it again and again.
         """
-        return self._sweeper.sweep()
+        return [self._learnt(step) for step in self._sweeper.sweep()]
 
     def watch_once(self) -> list[Step]:
         """Like `watch`, but afterwards others may watch the runs at once: for cron and the like."""
@@ -299,12 +311,19 @@ class Compute:
         for run in self.ledger.runs(only_open=True):
             self.forget_dead_watcher(run.id)
             try:
-                steps.append(self._sweeper.step_once(run.id))
+                steps.append(self._learnt(self._sweeper.step_once(run.id)))
             except LeaseLostError:
                 continue
             except KwanzaaError as error:  # one run's trouble must not leave the others alone
                 self.ledger.note(run.id, "trouble", error.message)
         return steps
+
+    def _learnt(self, step: Step) -> Step:
+        """What a sweep ended is no longer open, so this is its one chance to be learnt from."""
+        run = Run(self, step.run.id)
+        if run.state is RunState.DONE:
+            learn_speed(run)
+        return step
 
     @cached_property
     def _sweeper(self) -> Supervisor:

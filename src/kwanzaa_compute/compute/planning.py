@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from kwanzaa_compute.compute.calibration import learnt_speeds
 from kwanzaa_compute.compute.inputs import base_folder, count_text
 from kwanzaa_compute.config import (
     DataFiles,
@@ -39,6 +40,7 @@ class Options:
 
     `overrides` are dotted keys of the config, e.g. `{"training.max_steps": 10}`. Money in
     dollars, times in hours. `offline` plans from the bundled prices and asks no provider.
+    `validation_h` and `experimentation_h` are hours on the same machine beside the training.
     """
 
     providers: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ class Options:
     spot: bool | None = None
     store: str | None = None
     offline: bool = False
+    validation_h: float = 0.0
+    experimentation_h: float = 0.0
     overrides: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -94,7 +98,7 @@ class Planned:
 
 def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Options) -> Planned:
     """Loads, checks, counts, asks what is for sale and ranks it. Spends nothing."""
-    loaded = _loaded(config, options)
+    loaded = load_with(config, options)
     files = check_data_files(loaded)
     size, workload = _counted(loaded, files)
     shape = _shape(loaded)
@@ -113,16 +117,20 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
         settings_for(
             loaded.config,
             now=compute.clock.now(),
+            receipts=learnt_speeds(compute),
             features={
                 name: frozenset({*info.features, *map(_reach, info.store_schemes)})
                 for name, info in infos.items()
             },
+            validation_h=options.validation_h,
+            experimentation_h=options.experimentation_h,
         ),
     )
     return Planned(plan, loaded, files, size, notes_for(loaded), warnings)
 
 
-def _loaded(config: Path | str | LoadedConfig, options: Options) -> LoadedConfig:
+def load_with(config: Path | str | LoadedConfig, options: Options) -> LoadedConfig:
+    """The config with the options over it. Raises `ConfigError`."""
     overrides = options.as_overrides
     if not isinstance(config, LoadedConfig):
         return load(Path(config), overrides)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.receipt import Receipt, receipt_of
 from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, RunError, StoreError
+from kwanzaa_compute.market.speed import SpeedReceipt
 from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
@@ -111,6 +113,7 @@ class Run:
         """
         poll_s = self.poll_s if poll_s is None else poll_s
         self._compute.supervisor().watch(self.id, poll_s=poll_s, on_step=on_step)
+        learn_speed(self)
         return self.receipt
 
     def see_through(
@@ -184,6 +187,10 @@ class Run:
                     mend=f"kwanzaa resume {self.id} --from its newest checkpoint",
                 )
         return folder
+
+    def remember_speed(self, receipt: SpeedReceipt) -> None:
+        """Keeps how fast this run was, for the plans of later ones."""
+        self._compute.ledger.add_speed(self.id, receipt)
 
     def ensure_ended(self) -> None:
         """Raises where anything of this run is not proven ended."""

@@ -130,12 +130,18 @@ def settings_for(
     receipts: tuple[SpeedReceipt, ...] = (),
     cached: frozenset[str] = frozenset(),
     features: Mapping[str, frozenset[str]] | None = None,
+    validation_h: float = 0.0,
+    experimentation_h: float = 0.0,
 ) -> Settings:
     """What a validated training.yaml says of providers and buffer, beside what the caller knows."""
     compute = config.compute
     return Settings(
         now=now,
-        extras=Extras(buffer=Decimal(str(compute.buffer_fraction))),
+        extras=Extras(
+            validation_h=validation_h,
+            experimentation_h=experimentation_h,
+            buffer=Decimal(str(compute.buffer_fraction)),
+        ),
         providers=compute.provider or (),
         cached=cached,
         features=features or {},

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, UsageError
+from kwanzaa_compute.market.speed import SpeedReceipt
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
     AttemptState,
@@ -63,6 +64,12 @@ _MIGRATIONS: Sequence[str] = (
         message TEXT NOT NULL, details TEXT NOT NULL
     ) STRICT;
     CREATE INDEX events_of_run ON events (run_id, id);
+    """,
+    """
+    CREATE TABLE speeds (
+        run_id TEXT PRIMARY KEY REFERENCES runs (id), at REAL NOT NULL, gpu TEXT NOT NULL,
+        expected_tokens_per_s REAL NOT NULL, actual_tokens_per_s REAL NOT NULL
+    ) STRICT;
     """,
 )
 
@@ -279,6 +286,30 @@ class Ledger:
             Event(row["at"], row["kind"], row["message"], json.loads(row["details"]))
             for row in rows
         ]
+
+    # -- speeds -------------------------------------------------------------------------------
+
+    def add_speed(self, run_id: str, receipt: SpeedReceipt) -> None:
+        """How fast a finished run was beside what had been expected; its first word stays."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO speeds VALUES (?, ?, ?, ?, ?) ON CONFLICT (run_id) DO NOTHING",
+                (
+                    run_id,
+                    self._clock.now(),
+                    _text(receipt.gpu),
+                    receipt.expected_tokens_per_s,
+                    receipt.actual_tokens_per_s,
+                ),
+            )
+
+    def speeds(self) -> tuple[SpeedReceipt, ...]:
+        """How fast the newest hundred finished runs were, newest first."""
+        rows = self._db.execute(
+            "SELECT gpu, expected_tokens_per_s, actual_tokens_per_s FROM speeds"
+            " ORDER BY at DESC, run_id LIMIT 100"
+        )
+        return tuple(SpeedReceipt(*row) for row in rows)
 
     # -- inside -------------------------------------------------------------------------------
 

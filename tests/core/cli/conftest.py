@@ -66,6 +66,7 @@ def kwanzaa_providers():
             deadline=Deadline.BY_WATCHER,
             features=FEATURES,
             environment=("MOONBASE_KEY",),
+            simulated=True,
         )
     ]
 

@@ -1,0 +1,97 @@
+"""How fast runs really were: each finished run teaches the next plan."""
+
+import json
+from typing import TYPE_CHECKING
+
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.errors import StoreError
+from kwanzaa_compute.market.gpus import GPU
+from kwanzaa_compute.market.recipe import recipe_from_config
+from kwanzaa_compute.market.shapes import ModelShape, find_shape, shape_from_config_json
+from kwanzaa_compute.market.speed import SpeedReceipt, speed
+from kwanzaa_compute.runs.candidates import load_offers
+from kwanzaa_compute.runs.records import RunState
+from kwanzaa_compute.store import Done
+from kwanzaa_compute.store.folder import BASE_MODEL
+
+if TYPE_CHECKING:
+    from kwanzaa_compute.compute.compute import Compute
+    from kwanzaa_compute.compute.run import Run
+
+LEAST_SECONDS = 2.0
+"""Training that took less is mostly warming up, and says nothing of the GPU."""
+LEAST_FILLED = 0.7
+"""Rows that are mostly padding say nothing of it either: the trainer cuts padding off."""
+MOST = 1e15
+"""No honest figure is larger."""
+
+
+def learnt_speeds(compute: "Compute") -> tuple[SpeedReceipt, ...]:
+    """What finished runs showed; nothing where there is no ledger yet. Creates nothing."""
+    if not (compute.home / "ledger.sqlite").is_file():
+        return ()
+    return compute.ledger.speeds()
+
+
+def learn_speed(run: "Run") -> SpeedReceipt | None:
+    """Remembers how fast a finished run was beside what was expected of its machine.
+
+    None where the run teaches nothing: it is not done, went on on another kind of GPU, took next
+    to no time, was mostly padding, or its model or GPU is not known here. Never raises for those.
+    """
+    record, gpu = run.record, _gpu(run)
+    if record.state is not RunState.DONE or gpu is None or not gpu.known:
+        return None
+    try:
+        config = TrainingConfig.model_validate_json(record.config)
+        done, shape = run.done, _shape(run, config)
+    except (StoreError, ValueError):  # a ValueError: a config that this version no longer knows
+        return None
+    recipe = recipe_from_config(config)
+    actual = _tokens_per_s(done, recipe.tokens_per_step) if done else None
+    if shape is None or actual is None:
+        return None
+    receipt = SpeedReceipt(gpu.name, speed(shape, recipe, gpu).expected, actual)
+    run.remember_speed(receipt)
+    return receipt
+
+
+def _gpu(run: "Run") -> GPU | None:
+    """What all of the run's training was done on."""
+    used = {(a.provider, a.offer_id, a.region, a.gpu) for a in run.attempts if a.machine_id}
+    if len({gpu for *_, gpu in used}) != 1:
+        return None
+    provider, offer_id, region, _ = next(iter(used))
+    for offer in load_offers(run.record.candidates):
+        if (offer.provider, offer.id, offer.region) == (provider, offer_id, region):
+            return offer.gpu
+    return None
+
+
+def _tokens_per_s(done: Done, tokens_per_step: int) -> float | None:
+    """From the trainer's summary, which came over the network: nothing in it is trusted."""
+    tokens, seconds, steps = (_number(done.summary, n) for n in ("tokens", "train_s", "steps"))
+    if seconds < LEAST_SECONDS or steps <= 0:
+        return None
+    filled = tokens / (steps * tokens_per_step)
+    return tokens / seconds if LEAST_FILLED <= filled <= 1 else None
+
+
+def _number(summary: object, name: str) -> float:
+    value = summary.get(name) if isinstance(summary, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return float(value) if 0 < value < MOST else 0.0
+
+
+def _shape(run: "Run", config: TrainingConfig) -> ModelShape | None:
+    """The base model's shape: from our table, else from the folder that went up with the run."""
+    model = config.model
+    known = find_shape(model.native_base_model_id)
+    if known is not None:
+        return known
+    try:
+        raw = json.loads(run.folder.store.get(f"{BASE_MODEL}/config.json"))
+        return shape_from_config_json(raw, model.base_model_id)
+    except (StoreError, ValueError):
+        return None
