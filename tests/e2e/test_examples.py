@@ -62,6 +62,7 @@ def test_the_examples_run_one_after_the_other(project: Path) -> None:
 
 def test_the_readmes_python_runs_as_it_stands(project: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        assert "done 0" in run(project, "-c", block)
+    script, test = blocks
+    assert "done 0" in run(project, "-c", script)
+    (project / "test_readme.py").write_text(test)
+    assert "1 passed" in run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider")
