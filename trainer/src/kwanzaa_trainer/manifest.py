@@ -70,11 +70,11 @@ def fetch_checkpoint(store: Store, name: CheckpointName, target: Path) -> str:
     Raises `StoreError` where the store itself fails: that says nothing about the checkpoint.
     """
     try:
-        entries = _entries(store.get(f"{name.prefix}/{MANIFEST}"))
+        entries = _entries(store.get(f"{name.prefix}/{MANIFEST}"), name)
         for file, (digest, size) in entries.items():
             found = store.download(f"{name.prefix}/{file}", target / file)
-            if found != digest:
-                have = (target / file).stat().st_size
+            have = (target / file).stat().st_size
+            if (found, have) != (digest, size):
                 return f"{file} is not what the manifest says ({have} bytes of {size})"
     except StoreMissingError as error:
         return error.message
@@ -171,13 +171,17 @@ class Shelf:
         return gone
 
 
-def _entries(data: bytes) -> dict[str, tuple[str, int]]:
-    """File -> (sha256, size). Raises ValueError where the manifest is not a whole one."""
+def _entries(data: bytes, name: CheckpointName) -> dict[str, tuple[str, int]]:
+    """File -> (sha256, size). Raises ValueError where the manifest is not this checkpoint's."""
     try:
-        files = json.loads(data)["files"]
+        manifest = json.loads(data)
+        files = manifest["files"]
+        named = CheckpointName(manifest["step"], manifest["attempt"])
         entries = {str(k): (str(v["sha256"]), int(v["size"])) for k, v in files.items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it lacks {error}") from error
     if not {TENSORS, STATE} <= entries.keys() or any("/" in name for name in entries):
         raise ValueError("it does not name the files of a checkpoint")
+    if named != name:
+        raise ValueError(f"it is that of {named}")
     return entries
