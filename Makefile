@@ -54,8 +54,9 @@ fmt: $(VENV)/.test ## put the source into shape
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(VENV)/.demo ## how long do the first import and `kwanzaa --help` take?
+bench: $(VENV)/.demo ## how fast are the first import, `kwanzaa --help`, and plans of 100,000 offers?
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/bench_plan.py
 
 .PHONY: wheels
 wheels: $(VENV)/.test ## one wheel for each distribution, in dist/

@@ -3,7 +3,7 @@
     KwanzaaError
     +-- UsageError                  fix the command, the config or the data
     |   +-- ConfigError             ... at a named line of a named file
-    |   +-- DataError               ... at a named line of a data file
+    |       +-- DataError           ... or of a data file
     +-- NothingFitsError            loosen a requirement, or wait for capacity
     +-- BudgetError                 raise the cap, or shorten the run
     +-- RunError                    read the run's log; the run itself failed

@@ -86,7 +86,10 @@ def test_ten_thousand_flipped_bits_are_all_noticed(store: MemoryStore, resumed: 
 def test_a_missing_file_falls_back(store: MemoryStore, resumed: Resumed) -> None:
     for path in parts(store, NEW):
         whole = store.objects.pop(path)
-        assert resumed()[0] == OLD
+        name, said = resumed()
+        assert name == OLD
+        assert "checkpoint ckpt-20-1" in said
+        assert "skipped" in said
         store.objects[path] = whole
 
 

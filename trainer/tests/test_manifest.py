@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kwanzaa_compute.errors import CheckpointError, StoreError
+from kwanzaa_compute.store.folder import Heartbeat, RunFolder
 from kwanzaa_compute.store.objects import ObjectStore, Store, open_store
 from kwanzaa_trainer.manifest import (
     CheckpointName,
@@ -92,7 +93,20 @@ def test_a_damaged_one_is_said_and_the_one_before_is_taken(
 def test_one_without_a_manifest_was_never_finished(store: ObjectStore, tmp_path: Path) -> None:
     name = _put(store, tmp_path, 5)
     store.delete(f"{name.prefix}/manifest.json")
-    assert newest_verified(store, tmp_path / "in", pytest.fail) is None
+    said: list[str] = []
+    assert newest_verified(store, tmp_path / "in", said.append) is None
+    assert said == ["checkpoint ckpt-5-1 has no manifest and is skipped: its save was cut short"]
+
+
+def test_one_that_was_whole_once_and_lost_its_manifest_is_never_step_0(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    name = _put(store, tmp_path, 5)
+    beat = Heartbeat(sequence=9, phase="train", attempt=1, step=6, checkpoint=str(name))
+    RunFolder(store).put_heartbeat(beat)
+    store.delete(f"{name.prefix}/manifest.json")
+    with pytest.raises(CheckpointError, match="ckpt-5-1 was saved"):
+        newest_verified(store, tmp_path / "in", lambda _: None)
 
 
 def test_no_checkpoint_is_no_error_but_only_damaged_ones_are(
@@ -143,7 +157,9 @@ def test_wherever_the_machine_vanishes_a_verified_checkpoint_remains(
             shelf.rotate(None)
     except StoreError:
         pass
-    assert newest_verified(store, tmp_path / "in", pytest.fail) is not None
+    said: list[str] = []
+    assert newest_verified(store, tmp_path / "in", said.append) is not None
+    assert all("its save was cut short" in text for text in said)
 
 
 def test_rotation_keeps_the_newest_and_the_best_and_counts_only_whole_ones(
@@ -198,7 +214,7 @@ def test_a_rewritten_checkpoint_has_no_manifest_while_its_files_change(
     failing = Failing(store.url, at=2)  # the old manifest goes, one file comes, then nothing
     with pytest.raises(StoreError):
         put_checkpoint(failing, name, _files(tmp_path / "local", "otherwise"))
-    assert newest_verified(store, tmp_path / "in", pytest.fail) is None
+    assert newest_verified(store, tmp_path / "in", lambda _: None) is None
 
 
 def test_the_manifest_names_size_and_sha256(store: ObjectStore, tmp_path: Path) -> None:

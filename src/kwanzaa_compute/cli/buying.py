@@ -7,7 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from kwanzaa_compute.cli.budget_view import Money, budget_document, show_budget
 from kwanzaa_compute.cli.documents import offer_document, plan_document
+from kwanzaa_compute.cli.explain_view import show_explained
 from kwanzaa_compute.cli.options import (
     AsJson,
     BaseModel,
@@ -29,20 +31,18 @@ from kwanzaa_compute.cli.options import (
 )
 from kwanzaa_compute.cli.plan_view import (
     say_notes,
-    show_best,
-    show_budget,
     show_candidates,
     show_offers,
     show_refused,
     show_work,
 )
 from kwanzaa_compute.cli.screen import Screen
-from kwanzaa_compute.compute import Planned
 from kwanzaa_compute.errors import EXIT_OK, NothingFitsError, UsageError
 from kwanzaa_compute.market.gpus import gpu_matches
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.market.prices import bundled_offers, with_live
 
+MOST_HOURS = 10_000
 _UNKNOWN_PRICE = Decimal("Infinity")
 
 Offline = Annotated[
@@ -53,6 +53,32 @@ Explain = Annotated[
     Parameter(name="--explain", negative="", help="Show each candidate, each refusal, each cost."),
 ]
 Save = Annotated[Path | None, Parameter(name="--save", help="Write the plan to this file.")]
+Report = Annotated[
+    Path | None, Parameter(name="--report", help="Write the plan as one HTML page to this file.")
+]
+SuccessRate = Annotated[
+    Decimal,
+    Parameter(
+        name="--success-rate", help="With --budget: the share of runs that give a usable adapter."
+    ),
+]
+Worth = Annotated[
+    Decimal | None,
+    Parameter(name="--adapter-usd", help="With --budget: what a usable adapter is worth to you."),
+]
+Month = Annotated[
+    str | None,
+    Parameter(
+        name="--subscription",
+        help="Beside a monthly fee that brings so many hours: DOLLARS/HOURS, e.g. 49.99/100.",
+    ),
+]
+ValidationHours = Annotated[
+    float, Parameter(name="--validation-hours", help="Hours on the same machine to validate.")
+]
+ExperimentHours = Annotated[
+    float, Parameter(name="--experiment-hours", help="Hours on the same machine to try things.")
+]
 MinVram = Annotated[float | None, Parameter(name="--min-vram", help="At least so many GiB.")]
 Bf16 = Annotated[bool, Parameter(name="--bf16", negative="", help="Only GPUs with bfloat16.")]
 
@@ -76,6 +102,12 @@ def plan(
     offline: Offline = False,
     explain: Explain = False,
     save: Save = None,
+    report: Report = None,
+    success_rate: SuccessRate = Decimal(1),
+    adapter_usd: Worth = None,
+    subscription: Month = None,
+    validation_hours: ValidationHours = 0.0,
+    experiment_hours: ExperimentHours = 0.0,
     as_json: AsJson = False,
 ) -> int:
     """What the whole run of CONFIG would cost on every machine that is for sale.
@@ -84,6 +116,9 @@ def plan(
     refused with its reason. Nothing is spent.
     """
     screen, compute = Screen(as_json=as_json), open_compute(store)
+    money = Money.checked(budget, success_rate, adapter_usd, subscription)
+    if not (0 <= validation_hours < MOST_HOURS and 0 <= experiment_hours < MOST_HOURS):
+        raise UsageError(f"hours beside the training are 0 to {MOST_HOURS:,}")
     options = buying_options(
         provider=provider,
         max_usd=max_usd,
@@ -92,6 +127,8 @@ def plan(
         gpu=gpu,
         spot=spot,
         offline=offline,
+        validation_h=validation_hours,
+        experimentation_h=experiment_hours,
         overrides=config_overrides(
             base_model=base_model,
             max_steps=max_steps,
@@ -102,36 +139,33 @@ def plan(
     planned = compute.plan(config, options)
     say_notes(screen, planned, in_full=explain)
     if save is not None:
-        _save(planned, save)
+        _write(planned.plan.to_json(), save)
         screen.talk(f"saved to {save}")
+    if report is not None:
+        from kwanzaa_compute.report import plan_page
+
+        name = planned.loaded.config.run.name
+        _write(plan_page(planned.plan, title=name, warnings=planned.warnings), report)
+        screen.talk(f"page written to {report}")
     if as_json:
-        screen.json({**plan_document(planned), "budget": _budget(planned, budget)})
+        screen.json({**plan_document(planned), "budget": budget_document(planned, money)})
     else:
         show_work(screen, planned)
         show_candidates(screen, planned, compute, everything=explain)
-        if explain and planned.plan.best is not None:
-            show_best(screen, planned.plan.best)
+        if explain:
+            show_explained(screen, planned.plan)
         show_refused(screen, planned, everything=explain or planned.plan.best is None)
-        if budget is not None:
-            show_budget(screen, planned, budget)
+        show_budget(screen, planned, money)
     return EXIT_OK if planned.plan.best is not None else NothingFitsError.exit_code
 
 
-def _save(planned: Planned, target: Path) -> None:
+def _write(text: str, target: Path) -> None:
     try:
-        target.write_text(planned.plan.to_json(), encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(
             f"the plan cannot be saved to {target}: {error.strerror}", mend="choose another file"
         ) from error
-
-
-def _budget(planned: Planned, budget: Decimal | None) -> dict[str, object] | None:
-    best = planned.plan.best
-    if budget is None or best is None:
-        return None
-    runs = None if best.offer.own_machine else planned.plan.runs_per_budget(budget)
-    return {"usd": budget, "runs": runs}
 
 
 def offers(

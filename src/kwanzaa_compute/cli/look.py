@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from kwanzaa_compute.cli.words import clean, number, whole
 from kwanzaa_compute.compute import Run
 from kwanzaa_compute.runs.records import AttemptRecord, AttemptState, Event, Move, RunState
-from kwanzaa_compute.runs.supervisor import Step
 from kwanzaa_compute.store import Heartbeat
+
+if TYPE_CHECKING:
+    from kwanzaa_compute.runs.supervisor import Step
 
 _WAITING = {
     AttemptState.INTENDED: "asking for a machine",
@@ -67,7 +70,7 @@ class Look:
         return self.total_steps > 0 and self.phase in {"train", "eval", "save"}
 
 
-def look_at(run: Run, step: Step) -> Look:
+def look_at(run: Run, step: "Step") -> Look:
     """What `step` saw of `run`, with what the run has cost by now."""
     receipt, attempt, record = run.receipt, step.attempt, step.run
     beat = step.heartbeat or Heartbeat(sequence=-1, phase="", attempt=0)

@@ -72,6 +72,8 @@ def buying_options(
     gpu: str | None = None,
     spot: bool | None = None,
     offline: bool = False,
+    validation_h: float = 0.0,
+    experimentation_h: float = 0.0,
     overrides: dict[str, object] | None = None,
 ) -> Options:
     """The library's options; `overrides` without a value are left to the config."""
@@ -84,6 +86,8 @@ def buying_options(
         gpu=gpu,
         spot=spot,
         offline=offline,
+        validation_h=validation_h,
+        experimentation_h=experimentation_h,
         overrides=given,
     )
 

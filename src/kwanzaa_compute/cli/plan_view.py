@@ -6,7 +6,7 @@ from datetime import date
 from decimal import Decimal
 
 from kwanzaa_compute.cli.screen import Screen
-from kwanzaa_compute.cli.words import about, clean, digits_for, duration, hours, many, usd
+from kwanzaa_compute.cli.words import about, clean, digits_for, hours, many, usd
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.compute import Applied, Compute, Planned
 from kwanzaa_compute.drivers.contract import Deadline
@@ -116,19 +116,6 @@ def machine(offer: Offer) -> str:
     return clean(f"{count}{offer.gpu.name}{' spot' if offer.spot else ''}")
 
 
-def show_best(screen: Screen, candidate: Candidate) -> None:
-    """How the best candidate's bill comes about, part by part."""
-    screen.write(f"\nbest: {candidate.offer.provider} {machine(candidate.offer)}", "bold")
-    for cost in candidate.lines:
-        amount = "" if candidate.offer.own_machine else f"{usd(cost.usd, 4):>10}"
-        time = duration(cost.seconds) if cost.seconds else ""
-        screen.write(f"  {cost.what:15} {time:>12} {amount}  {cost.why}".rstrip())
-    speed = candidate.speed
-    screen.write(f"  {speed.expected:,.0f} tokens/s: {speed.provenance}")
-    for mark in candidate.marks:
-        screen.write(f"  note: {mark}", "yellow")
-
-
 def show_refused(screen: Screen, planned: Planned, *, everything: bool) -> None:
     """Every offer that is out with its reason, or how many for each reason."""
     refused = planned.plan.refused
@@ -136,27 +123,15 @@ def show_refused(screen: Screen, planned: Planned, *, everything: bool) -> None:
         return
     if everything:
         screen.write(f"\n{many(len(refused), 'offer')} refused", "bold")
-        rows = {(r.offer.provider, machine(r.offer), r.offer.region, r.reason) for r in refused}
-        screen.table(("provider", "machine", "region", "why"), sorted(rows))
+        rows = [
+            (r.offer.provider, machine(r.offer), r.offer.region, clean(r.offer.id), r.reason)
+            for r in refused
+        ]
+        screen.table(("provider", "machine", "region", "id", "why"), sorted(rows))
         return
     counts = Counter(str(refusal.code) for refusal in refused).most_common()
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
     screen.write(f"\n{many(len(refused), 'offer')} refused ({reasons}); --explain says why")
-
-
-def show_budget(screen: Screen, planned: Planned, budget: Decimal) -> None:
-    """How many runs a budget pays for, on the best candidate and in the worst case."""
-    best = planned.plan.best
-    if best is None:
-        return
-    if best.offer.own_machine:
-        screen.write(f"\n{usd(budget)}: this machine is free, as many runs as you like")
-        return
-    worst = int(budget // best.usd.worst) if best.usd.worst else 0
-    screen.write(
-        f"\n{usd(budget)} pays for {many(planned.plan.runs_per_budget(budget), 'run')}"
-        f" on {best.offer.provider} {machine(best.offer)}, {worst:,} if each costs the worst"
-    )
 
 
 def show_choice(screen: Screen, planned: Planned, candidates: Sequence[Candidate]) -> None:

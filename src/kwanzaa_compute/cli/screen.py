@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -65,6 +66,10 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of data; a column whose name begins with `>` is aligned to the right."""
+        if not sys.stdout.isatty():  # nothing to fold, cut or colour: spare the reader rich's start
+            sys.stdout.writelines(_plain_table(columns, [[clean(c) for c in row] for row in rows]))
+            sys.stdout.flush()
+            return
         from rich.table import Table
         from rich.text import Text
 
@@ -152,6 +157,28 @@ def _wrapped(line: str) -> str:
         drop_whitespace=True,
         replace_whitespace=False,
     )
+
+
+def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table that is as wide as it needs to be."""
+    head = [name.lstrip(">") for name in columns]
+    widths = [max(map(_cells, column)) for column in zip(head, *rows, strict=True)]
+    lines = []
+    for row in (head, *rows):
+        parts = []
+        for name, cell, width in zip(columns, row, widths, strict=True):
+            space = " " * (width - _cells(cell))
+            parts.append(space + cell if name.startswith(">") else cell + space)
+        lines.append("  ".join(parts).rstrip() + "\n")
+    return lines
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    shown = (c for c in text if not unicodedata.combining(c))
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in shown)
 
 
 def _render(stream: TextIO, renderable: Any) -> None:

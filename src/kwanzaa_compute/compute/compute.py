@@ -5,11 +5,11 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kwanzaa_compute.clock import Clock
@@ -35,9 +35,11 @@ from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
-from kwanzaa_compute.runs.supervisor import Step, Supervisor
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
+
+if TYPE_CHECKING:
+    from kwanzaa_compute.runs.supervisor import Step, Supervisor
 
 MOST_CANDIDATES = 20
 
@@ -107,8 +109,10 @@ class Compute:
             self._providers[name] = Provider(info, build_driver(info, context), self.clock)
         return self._providers[name]
 
-    def supervisor(self) -> Supervisor:
+    def supervisor(self) -> "Supervisor":
         """A watcher of its own; any number may be at work at once."""
+        from kwanzaa_compute.runs.supervisor import Supervisor
+
         holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         return Supervisor(
             self.ledger,
@@ -127,6 +131,8 @@ class Compute:
         if providers:
             for name in names:
                 self.catalogue.find(name)  # a wrong name is an error, not a warning
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
             answers = list(pool.map(self._ask, names))
         found = tuple(offer for answer in answers if isinstance(answer, tuple) for offer in answer)
@@ -298,14 +304,14 @@ class Compute:
         if host == socket.gethostname() and pid.isdigit() and not _is_running(int(pid)):
             self.ledger.expire_leases(run_id)
 
-    def watch(self) -> list[Step]:
+    def watch(self) -> "list[Step]":
         """One step of every open run that nobody else watches.
 
         This object stays their watcher until its leases run out, so call it again and again.
         """
         return [self._learnt(step) for step in self._sweeper.sweep()]
 
-    def watch_once(self) -> list[Step]:
+    def watch_once(self) -> "list[Step]":
         """Like `watch`, but afterwards others may watch the runs at once: for cron and the like."""
         steps = []
         for run in self.ledger.runs(only_open=True):
@@ -318,7 +324,7 @@ class Compute:
                 self.ledger.note(run.id, "trouble", error.message)
         return steps
 
-    def _learnt(self, step: Step) -> Step:
+    def _learnt(self, step: "Step") -> "Step":
         """What a sweep ended is no longer open, so this is its one chance to be learnt from."""
         run = Run(self, step.run.id)
         if run.state is RunState.DONE:
@@ -326,7 +332,7 @@ class Compute:
         return step
 
     @cached_property
-    def _sweeper(self) -> Supervisor:
+    def _sweeper(self) -> "Supervisor":
         """One watcher for all sweeps: the leases of the last one are its own."""
         return self.supervisor()
 

@@ -13,76 +13,145 @@ from kwanzaa_compute.store.folder import BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DA
 from kwanzaa_compute.store.objects import relative_paths
 
 MOST_PROBLEMS = 10
+MOST_LINE_BYTES = 64 << 20
+MOST_CHARACTERS_A_TOKEN = 16
+"""No tokenizer writes text with more characters a token than this, on average."""
+
+ROLES = ("system", "user", "assistant")
+_BOM = b"\xef\xbb\xbf"
 
 
-def count_text(path: Path, data_format: str) -> TextSize:
-    """Reads a JSONL file through and counts it.
+def count_text(path: Path, data_format: str, max_seq_length: int | None = None) -> TextSize:
+    """Reads a JSONL file through, once, and counts it.
 
     Raises `DataError` with file and line for every row (ten at most) that the trainer could not
-    use: better now than on a machine that bills.
+    use: better now than on a machine that bills. With `max_seq_length` (tokens), also where most
+    rows cannot be that short with any tokenizer.
     """
     rows = characters = messages = 0
     problems: list[DataError] = []
+    too_long: list[int] = []
+    limit = (max_seq_length or 0) * MOST_CHARACTERS_A_TOKEN
     for line, row in _rows(path):
-        texts = row if isinstance(row, DataError) else _texts(row, data_format, path, line)
-        if isinstance(texts, DataError):
-            problems.append(texts)
+        try:
+            texts = _texts(row, data_format)
+        except ValueError as error:
+            problems.append(DataError(str(error), file=path, line=line))
             if len(problems) == MOST_PROBLEMS:
                 break
             continue
-        rows, messages = rows + 1, messages + len(texts)
-        characters += sum(map(len, texts))
+        size = sum(map(len, texts))
+        rows, messages, characters = rows + 1, messages + len(texts), characters + size
+        if limit and size > limit:
+            too_long.append(line)
     if problems:
-        raise DataError(
-            "\n".join(str(problem) for problem in problems),
-            mend=f"each line must be one JSON object in the format {data_format}",
-        )
+        raise _together(problems, data_format)
     if not rows:
         raise DataError("there is nothing to train on", file=path, mend="one JSON object a line")
+    if 2 * len(too_long) > rows:
+        raise DataError(
+            f"{len(too_long)} of {rows} samples, this one first, are too long for"
+            f" data.max_seq_length = {max_seq_length} tokens",
+            file=path,
+            line=too_long[0],
+            mend="raise data.max_seq_length, or shorten the samples",
+        )
     return TextSize(rows, characters, messages)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, "dict[str, Any] | DataError"]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError:
-                yield number, DataError("is not UTF-8", file=path, line=number)
-            except (ValueError, RecursionError) as error:
-                words = getattr(error, "msg", "nested too deeply")
-                yield number, DataError(f"is not JSON: {words}", file=path, line=number)
-            else:
-                wrong = DataError("is not a JSON object", file=path, line=number)
-                yield number, row if isinstance(row, dict) else wrong
+def _together(problems: list[DataError], data_format: str) -> DataError:
+    """All problems of a file as one error, which stands at the first one's line."""
+    error = DataError("\n".join(problem.message for problem in problems), mend=_MEND[data_format])
+    error.file, error.line = problems[0].file, problems[0].line
+    return error
 
 
-def _texts(row: dict[str, Any], data_format: str, path: Path, line: int) -> "list[str] | DataError":
+_MEND = {
+    "chat_jsonl": 'a line of chat_jsonl: {"messages": [{"role": "user", "content": "..."},'
+    ' {"role": "assistant", "content": "..."}]}',
+    "prompt_completion_jsonl": 'a line of prompt_completion_jsonl: {"prompt": "...",'
+    ' "completion": "..."}',
+    "text_jsonl": 'a line of text_jsonl: {"text": "..."}',
+}
+
+
+def _rows(path: Path) -> Iterator[tuple[int, "dict[str, Any] | ValueError"]]:
+    """(line number, object, or what is wrong with the line) of every line that is not blank."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_BYTES), b""), 1):
+                if len(line) == MOST_LINE_BYTES:
+                    mebibytes = MOST_LINE_BYTES >> 20
+                    yield number, ValueError(f"is longer than {mebibytes} MiB: one sample a line")
+                    return
+                content = line.removeprefix(_BOM) if number == 1 else line
+                if content.strip():
+                    yield number, _row(content)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise DataError(f"cannot be read: {why}", file=path, mend="check the file") from error
+
+
+def _row(line: bytes) -> "dict[str, Any] | ValueError":
+    try:
+        row = json.loads(line.decode("utf-8"))
+        if b"\\u" in line:
+            # Half of an emoji, cut off: valid JSON, and no tokenizer takes it.
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeDecodeError:
+        return ValueError("is not UTF-8 text: save the file as UTF-8")
+    except UnicodeEncodeError:
+        return ValueError("holds half a character (a lone \\ud800 to \\udfff)")
+    except RecursionError:
+        return ValueError("is not a sample: nested too deeply")
+    except ValueError as error:
+        return ValueError(f"is not JSON: {getattr(error, 'msg', 'a number of too many digits')}")
+    return row if isinstance(row, dict) else ValueError("is not a JSON object")
+
+
+def _texts(row: "dict[str, Any] | ValueError", data_format: str) -> list[str]:
+    """The texts of a sample; ValueError says what the trainer would not take."""
+    if isinstance(row, ValueError):
+        raise row
     match data_format:
         case "chat_jsonl":
-            messages = row.get("messages")
-            if isinstance(messages, list) and all(isinstance(m, dict) for m in messages):
-                texts = [m.get("content") for m in messages]
-                if any(m.get("role") == "assistant" for m in messages) and _strings(texts):
-                    return texts
-            wanted = 'messages: [{"role": ..., "content": ...}, ...] with an assistant\'s answer'
+            return _chat(row.get("messages"))
         case "prompt_completion_jsonl":
-            texts = [row.get("prompt"), row.get("completion")]
-            if _strings(texts) and texts[1]:
-                return texts
-            wanted = "prompt and completion, both text"
+            return [_text(row, "prompt"), _text(row, "completion")]
         case _:
-            texts = [row.get("text")]
-            if _strings(texts) and texts[0]:
-                return texts
-            wanted = "text"
-    return DataError(f"needs {wanted}", file=path, line=line)
+            return [_text(row, "text")]
 
 
-def _strings(values: list[Any]) -> bool:
-    return all(isinstance(value, str) for value in values)
+def _text(row: dict[str, Any], key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"needs {key!r}: a text that is not empty")
+    return value
+
+
+def _chat(messages: Any) -> list[str]:
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("needs 'messages': a list of messages, not empty")
+    answers = 0
+    asked = False
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict) or not {"role", "content"} <= message.keys():
+            raise ValueError(f"message {number} needs a role and a content")
+        role, content = message["role"], message["content"]
+        if role not in ROLES:
+            raise ValueError(f"message {number}: the role must be system, user or assistant")
+        if not isinstance(content, str):
+            raise ValueError(f"message {number}: the content must be text")
+        asked = asked or role == "user"
+        if role == "assistant":
+            answers += 1
+            if not content.strip():
+                raise ValueError(f"message {number}: the assistant's answer is empty")
+            if not asked:
+                raise ValueError(f"message {number}: the assistant speaks before any user")
+    if not answers:
+        raise ValueError("has no assistant's answer to learn from")
+    return [message["content"] for message in messages]
 
 
 def base_folder(loaded: LoadedConfig) -> Path | None:

@@ -176,9 +176,9 @@ def _offers(
     """Live offers of the installed providers over the bundled prices of the others."""
     asked = loaded.config.compute.provider
     installed = [name for name in compute.catalogue.providers if not asked or name in asked]
-    if asked:
-        for name in asked:
-            compute.catalogue.find(name)
+    for name in asked or ():
+        if not any(offer.provider == name for offer in bundled_offers()):
+            compute.catalogue.find(name)  # says what to install, or what was meant
     if offline:
         installed = [name for name in installed if name == "local"]  # asking it needs no network
     for_sale = compute.offers(installed) if installed else None

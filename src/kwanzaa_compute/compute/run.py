@@ -17,13 +17,13 @@ from kwanzaa_compute.runs.records import (
     RunState,
     Wish,
 )
-from kwanzaa_compute.runs.supervisor import Step
 from kwanzaa_compute.store import Done, Heartbeat, RunFolder, open_store
 from kwanzaa_compute.store.folder import ADAPTER
 from kwanzaa_compute.store.objects import inside
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
+    from kwanzaa_compute.runs.supervisor import Step
 
 
 POLL_S = 15.0
@@ -103,7 +103,7 @@ class Run:
     # -- acting -------------------------------------------------------------------------------
 
     def wait(
-        self, on_step: Callable[[Step], None] = lambda _step: None, *, poll_s: float | None = None
+        self, on_step: Callable[["Step"], None] = lambda _step: None, *, poll_s: float | None = None
     ) -> Receipt:
         """Watches the run to its end, relaunching it where it must be, and returns the receipt.
 
@@ -117,7 +117,7 @@ class Run:
         return self.receipt
 
     def see_through(
-        self, on_step: Callable[[Step], None] = lambda _step: None, *, poll_s: float | None = None
+        self, on_step: Callable[["Step"], None] = lambda _step: None, *, poll_s: float | None = None
     ) -> Receipt:
         """Like `wait`, but where another process watches the run, looks on instead of raising.
 
@@ -137,8 +137,10 @@ class Run:
         watched = self._compute.ledger.watcher(self.id) is not None
         return watched and self.state is RunState.RUNNING
 
-    def look(self) -> Step:
+    def look(self) -> "Step":
         """Where the run stands, without a lease: reads ledger and store, asks no provider."""
+        from kwanzaa_compute.runs.supervisor import Step
+
         record, attempts = self.record, self.attempts
         last = attempts[-1] if attempts else None
         try:
@@ -153,7 +155,7 @@ class Run:
         own = all(offer.own_machine for offer in load_offers(self.record.candidates))
         return POLL_OWN_MACHINE_S if own else POLL_S
 
-    def launch(self) -> Step:
+    def launch(self) -> "Step":
         """One step only: launches the first machine, then leaves the run to other watchers."""
         return self._compute.supervisor().step_once(self.id)
 

@@ -56,6 +56,9 @@ _WORDS: dict[Reason, str] = {
     Reason.CAP: "would cost ${0}, more than the cap of ${1}",
 }
 
+_SET_UP = frozenset({"boot", "image", "install", "model download", "model load"})
+_WORK = frozenset({"training", "evaluation"})
+
 Detail = tuple[float | str, ...]
 """The figures that a reason's wording shows."""
 
@@ -104,7 +107,15 @@ class Candidate:
     @property
     def set_up_share(self) -> float:
         """The share of billed time that passes before the first step."""
-        names = {"boot", "image", "install", "model download", "model load"}
         total = sum(line.seconds for line in self.lines)
-        before = sum(line.seconds for line in self.lines if line.what in names)
-        return before / total if total else 0.0
+        return self.set_up_s / total if total else 0.0
+
+    @property
+    def set_up_s(self) -> float:
+        """Billed seconds that pass before the first step."""
+        return sum(line.seconds for line in self.lines if line.what in _SET_UP)
+
+    @property
+    def training_s(self) -> float:
+        """Seconds of training and evaluation."""
+        return sum(line.seconds for line in self.lines if line.what in _WORK)

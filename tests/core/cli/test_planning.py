@@ -115,3 +115,78 @@ def test_offers_name_source_and_age_of_each_price(cli: Cli) -> None:
 def test_an_installed_provider_is_asked(cli: Cli, moonbase: str) -> None:
     found = cli("offers", "--provider", moonbase, "--json").json["offers"]
     assert [(offer["id"], offer["usd_per_hour"]) for offer in found] == [("l4", "1.00")]
+
+
+def test_a_success_rate_makes_adapters_of_runs(cli: Cli, config: Path, moonbase: str) -> None:
+    words = ("--provider", moonbase, "--budget", "500", "--success-rate", "0.8")
+    told = cli("plan", config, *words, "--adapter-usd", "10", "--subscription", "49.99/100")
+    assert "80% succeed: " in told.out
+    assert "to break even" in told.out
+    assert "after the budget" in told.out
+    assert "$49.99 a month for 100 h: $0.50 an hour" in told.out
+    budget = cli("plan", config, *words, "--json").json["budget"]
+    assert budget["adapters"] == budget["runs"] * 8 // 10 < budget["runs"]
+    assert "return" not in budget
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--success-rate", "0"),
+        ("--success-rate", "80"),
+        ("--success-rate", "NaN"),
+        ("--adapter-usd", "NaN"),
+        ("--subscription", "50"),
+        ("--subscription", "50/0"),
+        ("--validation-hours", "-1"),
+        ("--experiment-hours", "nan"),
+    ],
+)
+def test_premises_of_nonsense_are_a_usage_error(
+    cli: Cli, config: Path, words: tuple[str, str]
+) -> None:
+    assert cli("plan", config, "--offline", "--budget", "500", *words).code == 2
+
+
+def test_hours_beside_the_training_are_on_the_bill(cli: Cli, config: Path, moonbase: str) -> None:
+    def expected(*words: str) -> float:
+        plan = cli("plan", config, "--provider", moonbase, "--json", *words).json
+        return float(plan["candidates"][0]["usd"]["expected"])
+
+    extra = expected("--validation-hours", "0.5", "--experiment-hours", "1") - expected()
+    assert extra == pytest.approx(1.5 * 1.1, rel=0.01)
+
+
+def test_explain_shows_memory_line_by_line_and_set_up_against_speed(cli: Cli, config: Path) -> None:
+    full = cli("plan", config, "--offline", "--explain").out
+    assert "GPU memory: " in full
+    assert "base weights" in full
+    assert "dequantisation" in full
+    assert "set-up against speed" in full
+    plan = cli("plan", config, "--offline", "--json").json
+    assert f"{len(plan['refused'])} offers refused" in full
+    for refusal in plan["refused"]:
+        assert refusal["reason"] in full
+
+
+def test_a_provider_that_is_not_installed_can_be_planned_for(cli: Cli, config: Path) -> None:
+    plan = cli("plan", config, "--offline", "--provider", "runpod", "--json")
+    assert plan.code == 0
+    assert {c["offer"]["provider"] for c in plan.json["candidates"]} == {"runpod"}
+    assert cli("plan", config, "--offline", "--provider", "runpot").code == 2
+    assert cli("train", config, "--provider", "runpod", "--yes", "--max-usd", "1").code == 4
+
+
+def test_a_spot_machine_is_shown_with_the_price_up_to_which_it_pays(cli: Cli, config: Path) -> None:
+    both = cli("plan", config, "--offline", "--provider", "azureml", "--explain").out
+    assert "above it on-demand is cheaper" in both
+    assert "(Young, Daly)" in both
+
+
+def test_a_plan_is_written_as_a_page(cli: Cli, config: Path, tmp_path: Path) -> None:
+    result = cli("plan", config, "--offline", "--report", tmp_path / "plan.html")
+    assert result.code == 0
+    page = (tmp_path / "plan.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "<h1>tiny</h1>" in page
+    assert cli("plan", config, "--offline", "--report", tmp_path / "no" / "p.html").code == 2

@@ -126,3 +126,13 @@ def test_a_hundred_thousand_offers_are_weighed_in_well_under_a_second(
     made = make_plan(requirements, many, large_job, olmo, recipe, settings)
     assert made.best
     assert time.thread_time() - started < 0.9
+
+
+def test_three_hundred_thousand_rows_lose_none_and_pick_no_unknown_price(
+    catalogue, requirements, large_job, olmo, recipe, snapshot_day
+):
+    rows = (catalogue * 30)[:300_000]
+    settings = Settings(now=snapshot_day)
+    made = make_plan(requirements, rows, large_job, olmo, recipe, settings)
+    assert len(made.candidates) + len(made.refused) == len(rows) == 300_000
+    assert made.best.offer.usd_per_hour > 0

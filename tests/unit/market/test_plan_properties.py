@@ -172,6 +172,30 @@ def test_more_work_never_costs_less(offer, job, times):
         assert short.best.hours.expected <= long.best.hours.expected
 
 
+@given(offer=offers, job=jobs, prices=st.tuples(st.integers(1, 10**8), st.integers(1, 10**8)))
+def test_a_dearer_hour_never_costs_less(offer, job, prices):
+    low, high = (
+        planned([replace(offer, usd_per_hour=Decimal(micro).scaleb(-6))], job)
+        for micro in sorted(prices)
+    )
+    assert bool(low.best) == bool(high.best)
+    if low.best:
+        assert low.best.usd.expected <= high.best.usd.expected
+        assert low.best.usd.p95 <= high.best.usd.p95
+        assert low.best.usd.worst <= high.best.usd.worst
+
+
+@given(offer=offers, job=jobs, hours=st.tuples(st.floats(0, 50), st.floats(0, 50)))
+def test_more_hours_beside_the_training_never_cost_less(offer, job, hours):
+    few, many = (
+        planned([offer], job, extra=Extras(validation_h=h, experimentation_h=h))
+        for h in sorted(hours)
+    )
+    if few.best and many.best:
+        assert few.best.usd.expected <= many.best.usd.expected
+        assert few.best.hours.expected <= many.best.hours.expected
+
+
 @settings(max_examples=40)
 @given(some=st.lists(offers, max_size=10), job=jobs, need=needs, extra=extras)
 def test_a_plan_survives_being_saved(some, job, need, extra):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kwanzaa_compute.errors import CheckpointError, StoreMissingError
-from kwanzaa_compute.store.folder import CHECKPOINTS
+from kwanzaa_compute.store.folder import CHECKPOINTS, RunFolder
 from kwanzaa_compute.store.objects import Store
 
 MANIFEST = "manifest.json"
@@ -89,18 +89,35 @@ def newest_verified(store: Store, target: Path, say: Say) -> CheckpointName | No
     A damaged one is said and skipped. Raises `CheckpointError` where checkpoints exist and none
     verifies: starting over at step 0 would hide the loss.
     """
-    names = [name for name in list_checkpoints(store) if store.exists(f"{name.prefix}/{MANIFEST}")]
+    names = list_checkpoints(store)
+    whole_once = 0
     for name in names:
+        if not store.exists(f"{name.prefix}/{MANIFEST}"):
+            say(f"checkpoint {name} has no manifest and is skipped: its save was cut short")
+            continue
+        whole_once += 1
         wrong = fetch_checkpoint(store, name, target)
         if not wrong:
             return name
         say(f"checkpoint {name} is damaged and skipped: {wrong}")
-    if names:
+    if whole_once:
         raise CheckpointError(
-            f"none of the {len(names)} checkpoints in {store.url} verifies",
+            f"none of the {whole_once} checkpoints in {store.url} verifies",
+            mend="delete its checkpoints folder to start over, or restore one from a copy",
+        )
+    if names and (claimed := _claimed(store)):
+        raise CheckpointError(
+            f"{claimed} was saved in {store.url} once, and no checkpoint has a manifest any more",
             mend="delete its checkpoints folder to start over, or restore one from a copy",
         )
     return None
+
+
+def _claimed(store: Store) -> str:
+    """A checkpoint that an earlier attempt read back and found whole, by its heartbeat; or ""."""
+    folder = RunFolder(store)
+    beats = (folder.heartbeat(attempt) for attempt in reversed(folder.attempts()))
+    return next((beat.checkpoint for beat in beats if beat and beat.checkpoint), "")
 
 
 def superseded(
