@@ -1,11 +1,22 @@
 """The pytest plugin, used as our users use it: in a pytest session of its own."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-CONFIG = Path(__file__).parents[2] / "examples" / "quickstart" / "training.yaml"
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart"
+SHAPE = {
+    "model_type": "olmo",
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "vocab_size": 1024,
+}
+"""All that a plan needs of the quickstart's base, which only `make demo` makes."""
 
 
 def session(folder: Path, source: str, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -127,5 +138,9 @@ def test_a_preempted_run_goes_on_elsewhere(tmp_path):
 
 
 def test_users_pass_whole_runs_in_milliseconds(tmp_path: Path) -> None:
-    result = session(tmp_path, WHOLE_RUN.replace("{config}", str(CONFIG)))
+    copy = tmp_path / "quickstart"
+    shutil.copytree(QUICKSTART, copy, ignore=shutil.ignore_patterns("base", "__pycache__"))
+    (copy / "base").mkdir()
+    (copy / "base" / "config.json").write_text(json.dumps(SHAPE))
+    result = session(tmp_path, WHOLE_RUN.replace("{config}", str(copy / "training.yaml")))
     assert "2 passed" in result.stdout, result.stdout
