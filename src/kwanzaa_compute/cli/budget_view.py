@@ -39,7 +39,10 @@ class Money:
         if not (success_rate.is_finite() and 0 < success_rate <= 1):
             raise UsageError("a success rate lies above 0 and is at most 1", mend="0.8 is 80 %")
         if adapter_usd is not None and not (adapter_usd.is_finite() and adapter_usd >= 0):
-            raise UsageError("--adapter-usd takes an amount of dollars")
+            raise UsageError(
+                "--adapter-usd takes an amount of dollars",
+                mend="a number such as --adapter-usd 100",
+            )
         fee = None if subscription is None else _subscription(subscription)
         return cls(budget, success_rate, adapter_usd, fee)
 

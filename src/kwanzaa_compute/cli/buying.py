@@ -118,7 +118,10 @@ def plan(
     screen, compute = Screen(as_json=as_json), open_compute(store)
     money = Money.checked(budget, success_rate, adapter_usd, subscription)
     if not (0 <= validation_hours < MOST_HOURS and 0 <= experiment_hours < MOST_HOURS):
-        raise UsageError(f"hours beside the training are 0 to {MOST_HOURS:,}")
+        raise UsageError(
+            f"hours beside the training are 0 to {MOST_HOURS:,}",
+            mend="see --validation-hours and --experiment-hours",
+        )
     options = buying_options(
         provider=provider,
         max_usd=max_usd,

@@ -1,13 +1,20 @@
 """One command line from its words to its exit code: every error ends here, in one place."""
 
 import os
+import sqlite3
 import sys
 import traceback
 from collections.abc import Sequence
+from errno import EACCES, EDQUOT, EEXIST, EIO, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 
+from kwanzaa_compute.cli.redaction import redacted
 from kwanzaa_compute.errors import EXIT_INTERRUPTED, EXIT_OK, KwanzaaError, UsageError
 
 EXIT_BUG = 1
+EXIT_UNUSABLE = UsageError.exit_code
+_DISK = frozenset({ENOSPC, EDQUOT, EROFS, EACCES, EPERM, ENOTDIR, EISDIR, EEXIST, EIO})
+"""What a disk or a folder answers that cannot be used: no fault of ours."""
+
 EXIT_PIPE = 141
 """What the shell says of a program whose reader went away (128 + SIGPIPE)."""
 
@@ -31,7 +38,7 @@ def run_command(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the last one to hear of it
         if debug:
-            traceback.print_exc()
+            sys.stderr.write(redacted(traceback.format_exc(), os.environ))
         return _report(error, as_json=as_json)
 
 
@@ -63,6 +70,16 @@ def _report(error: Exception, *, as_json: bool) -> int:
 
     if isinstance(error, KwanzaaError):
         message, mend, code = error.message, error.mend, error.exit_code
+    elif isinstance(error, sqlite3.Error):
+        message = f"the ledger in $KWANZAA_HOME cannot be used: {error}"
+        mend, code = (
+            "kwanzaa doctor says why; no run is lost: each lies in its store",
+            EXIT_UNUSABLE,
+        )
+    elif isinstance(error, OSError) and error.errno in _DISK:
+        message = f"{error.filename or 'a file here'}: {error.strerror}"
+        mend = "free some space or choose another folder, then go on: kwanzaa runs, kwanzaa resume"
+        code = EXIT_UNUSABLE
     else:
         message = f"a fault of kwanzaa itself: {type(error).__name__}: {error}"
         mend, code = "run it again with --debug and report what it says; kwanzaa runs", EXIT_BUG

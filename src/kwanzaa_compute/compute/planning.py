@@ -138,9 +138,9 @@ def load_with(config: Path | str | LoadedConfig, options: Options) -> LoadedConf
 
 
 def _counted(loaded: LoadedConfig, files: DataFiles) -> tuple[TextSize, Workload]:
-    data_format = loaded.config.data.format
-    size = count_text(files.train, data_format)
-    evaluation = count_text(files.eval, data_format) if files.eval else None
+    data = loaded.config.data
+    size = count_text(files.train, data.format, data.max_seq_length)
+    evaluation = count_text(files.eval, data.format, data.max_seq_length) if files.eval else None
     try:
         return size, workload_from_config(loaded.config, size, evaluation)
     except ValueError as error:
@@ -157,7 +157,10 @@ def _shape(loaded: LoadedConfig) -> ModelShape:
             return shape_from_config_json(json.loads((folder / "config.json").read_text()), name)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"model.base_model_id: {folder}/config.json: {error}", file=loaded.path, line=line
+                f"model.base_model_id: {folder}/config.json: {error}",
+                file=loaded.path,
+                line=line,
+                mend="download the model's folder again",
             ) from error
     shape = find_shape(loaded.config.model.native_base_model_id)
     if shape is None:

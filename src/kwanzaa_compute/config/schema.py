@@ -28,6 +28,8 @@ from kwanzaa_compute.config.recipe import (
 )
 from kwanzaa_compute.errors import ConfigError
 
+_SEND_AGAIN = "send the config again with the command that started the run"
+
 
 class TrainingConfig(Section):
     """Everything that a training.yaml says, validated, with the defaults filled in.
@@ -135,10 +137,9 @@ class TrainingConfig(Section):
             return cls.model_validate(json.loads(text))
         except ValidationError as error:
             message = "; ".join(finding.text for finding in describe(error))
-            raise ConfigError(f"stored config: {message}") from None
+            raise ConfigError(f"stored config: {message}", mend=_SEND_AGAIN) from None
         except (ValueError, RecursionError):
-            mend = "send the config again with the command that started the run"
-            raise ConfigError("stored config: is not JSON", mend=mend) from None
+            raise ConfigError("stored config: is not JSON", mend=_SEND_AGAIN) from None
 
 
 def json_schema() -> dict[str, object]:

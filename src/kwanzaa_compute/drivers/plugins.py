@@ -74,7 +74,10 @@ class Catalogue:
         if name in self.providers:
             return self.providers[name]
         if name in self.broken:
-            raise UsageError(f"the driver of {name} cannot be loaded: {self.broken[name]}")
+            raise UsageError(
+                f"the driver of {name} cannot be loaded: {self.broken[name]}",
+                mend="kwanzaa doctor; reinstall its package",
+            )
         if name in KNOWN_PACKAGES:
             raise UsageError(
                 f"provider {name} is not installed here",

@@ -92,7 +92,10 @@ class Provider:
     def logs(self, machine_id: str) -> Iterable[str]:
         """The machine's output so far; `UsageError` where the provider has none to show."""
         if Feature.LOGS not in self.driver.features:
-            raise UsageError(f"{self.name} shows no logs of its machines")
+            raise UsageError(
+                f"{self.name} shows no logs of its machines",
+                mend=f"look at its console {self.info.console_url}".rstrip(),
+            )
         return self._read("logs", lambda: tuple(cast(LogsDriver, self.driver).logs(machine_id)))
 
     def _read(self, what: str, call: Callable[[], T]) -> T:

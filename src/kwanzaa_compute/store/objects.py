@@ -248,7 +248,10 @@ def relative_paths(root: Path) -> Iterator[tuple[Path, str]]:
     """Every file below a local folder with its `/`-separated path, sorted; links are refused."""
     for path in sorted(root.rglob("*")):
         if path.is_symlink():
-            raise UsageError(f"{path} is a link; a store holds plain files only")
+            raise UsageError(
+                f"{path} is a link; a store holds plain files only",
+                mend="put a copy of the file in its place: cp -L",
+            )
         if path.is_file():
             yield path, path.relative_to(root).as_posix()
 

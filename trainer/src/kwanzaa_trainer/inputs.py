@@ -86,7 +86,9 @@ def _config(store: Store) -> TrainingConfig:
     try:
         return TrainingConfig.from_json(store.get(CONFIG))
     except StoreMissingError as error:
-        raise ConfigError("the run's store has no config", file=CONFIG) from error
+        raise ConfigError(
+            "the run's store has no config", file=CONFIG, mend="start the run again: kwanzaa train"
+        ) from error
 
 
 def _download(store: Store, path: str, target: Path) -> str | None:

@@ -48,5 +48,7 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, least: flo
     except ValueError:
         value = least - 1
     if value < least:
-        raise UsageError(f"{name}={text!r} is not a number of at least {least:g}")
+        raise UsageError(
+            f"{name}={text!r} is not a number of at least {least:g}", mend=f"unset {name}"
+        )
     return value
