@@ -1,6 +1,5 @@
 """What the config tests share: a minimal file and the first user's real one."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +24,6 @@ def load_text() -> Load:
 
 
 @pytest.fixture
-def real_file() -> Path:
+def real_file(real_inputs: Path) -> Path:
     """Path of the first user's training.yaml."""
-    folder = os.environ.get("KWANZAA_REAL")
-    if not folder:
-        pytest.skip("KWANZAA_REAL is not set: the first user's training.yaml was NOT tested")
-    return Path(folder) / "training.yaml"
+    return real_inputs / "training.yaml"

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -120,12 +119,11 @@ def test_without_evaluation_nothing_is_evaluated():
     assert workload_from_config(config(), size, None).eval_tokens == 0
 
 
-def test_the_first_users_real_config_and_data_are_planned_from_the_bundled_prices(snapshot_day):
-    folder = os.environ.get("KWANZAA_REAL")
-    if not folder:
-        pytest.skip("KWANZAA_REAL is not set: the first user's real files are not here")
-    loaded = load_config(Path(folder) / "training.yaml")
-    lines = (Path(folder) / "kwanzaa_train.jsonl").read_text("utf-8").splitlines()
+def test_the_first_users_real_config_and_data_are_planned_from_the_bundled_prices(
+    snapshot_day, real_inputs
+):
+    loaded = load_config(real_inputs / "training.yaml")
+    lines = (real_inputs / "kwanzaa_train.jsonl").read_text("utf-8").splitlines()
     chats = [json.loads(line)["messages"] for line in lines]
     size = TextSize(
         samples=len(chats),
