@@ -13,8 +13,9 @@ export TOKENIZERS_PARALLELISM := false
 
 # The build tools are installed beside the rest and not once more for each build (isolation).
 PIP     := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-COMPILE := $(BIN)/python -m compileall -q -j 2 src trainer/src $(VENV)/lib >/dev/null
-INPUTS  := pyproject.toml trainer/pyproject.toml constraints.txt
+COMPILE := $(BIN)/python -m compileall -q -j 2 src trainer/src $(DRIVERS) $(VENV)/lib >/dev/null
+DRIVERS := $(patsubst %/pyproject.toml,%,$(wildcard providers/*/pyproject.toml))
+INPUTS  := pyproject.toml trainer/pyproject.toml constraints.txt $(DRIVERS:=/pyproject.toml)
 
 .DEFAULT_GOAL := help
 .SILENT: help clean clean-venv constraints $(VENV)/.made $(VENV)/.demo $(VENV)/.test
@@ -61,13 +62,13 @@ bench: $(VENV)/.demo ## how fast are the first import, `kwanzaa --help`, and pla
 .PHONY: wheels
 wheels: $(VENV)/.test ## one wheel for each distribution, in dist/
 	rm -rf dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist trainer
+	for one in . trainer $(DRIVERS); do \
+	  $(BIN)/python -m build --wheel --no-isolation --outdir dist $$one || exit 1; done
 
 .PHONY: clean
 clean: ## remove what the other targets made; the environment and your adapters stay
 	rm -rf dist build $(QS)/base .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find src trainer bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src trainer providers bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-venv
 clean-venv: ## remove the environment
@@ -92,13 +93,13 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made $(INPUTS)
 	echo "installing the core and the trainer into $(VENV); with torch that takes a few minutes ..."
 	$(PIP) --no-compile hatchling editables
-	$(PIP) --no-compile --no-build-isolation -e . -e trainer
+	$(PIP) --no-compile --no-build-isolation -e . -e 'trainer[torch]'
 	$(COMPILE) || true
 	touch $@
 
 $(VENV)/.test: $(VENV)/.made $(INPUTS)
 	echo "installing the core, the trainer and what tests need into $(VENV); a few minutes ..."
 	$(PIP) --no-compile hatchling editables
-	$(PIP) --no-compile --no-build-isolation -e '.[dev]' -e trainer
+	$(PIP) --no-compile --no-build-isolation -e '.[dev]' -e 'trainer[torch]' $(addprefix -e ,$(DRIVERS))
 	$(COMPILE) || true
 	touch $(VENV)/.demo $@

@@ -59,7 +59,8 @@ def declared(distribution: str) -> set[str]:
     folder = SOURCES[distribution].parents[1]
     table = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     # Whoever uses `kwanzaa_compute.testing` has pytest: it runs nowhere else.
-    wanted = [*table["dependencies"], *table.get("optional-dependencies", {}).get("testing", [])]
+    extras = table.get("optional-dependencies", {})
+    wanted = [*table["dependencies"], *extras.get("testing", []), *extras.get("torch", [])]
     names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in wanted)
     return {normalised(name[0]) for name in names if name}
 

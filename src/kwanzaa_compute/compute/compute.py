@@ -63,12 +63,14 @@ class Compute:
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         catalogue: Catalogue | None = None,
+        endpoints: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing is read or created before it is needed.
 
         `home` is where the ledger lies (default `$KWANZAA_HOME`, then `~/.kwanzaa`); `store` is
         the URL below which runs keep their folders (default: `$KWANZAA_STORE`, the config, then a
-        folder in `home`); `environment` is where credentials are looked up.
+        folder in `home`); `environment` is where credentials are looked up; `endpoints` replaces
+        addresses of providers, by name: those of simulators on loopback, say.
         """
         given = dict(os.environ if environment is None else environment)
         self.home = Path(home or given.get("KWANZAA_HOME") or Path.home() / ".kwanzaa").absolute()
@@ -76,6 +78,7 @@ class Compute:
         self.clock = clock or Clock()
         self._store = store or given.get("KWANZAA_STORE") or None
         self._catalogue = catalogue
+        self._endpoints = endpoints or {}
         self._providers: dict[str, Provider] = {}
 
     # -- parts --------------------------------------------------------------------------------
@@ -89,6 +92,11 @@ class Compute:
     def catalogue(self) -> Catalogue:
         """The providers that are installed, and the driver packages that are broken."""
         return self._catalogue or discover()
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether its providers are played on loopback, and end with this process."""
+        return bool(self._endpoints)
 
     @cached_property
     def owner(self) -> str:
@@ -105,7 +113,7 @@ class Compute:
         """The provider of that name, its driver built at first use."""
         if name not in self._providers:
             info = self.catalogue.find(name)
-            context = DriverContext(self.environment, self.clock)
+            context = DriverContext(self.environment, self.clock, self._endpoints.get(name))
             self._providers[name] = Provider(info, build_driver(info, context), self.clock)
         return self._providers[name]
 

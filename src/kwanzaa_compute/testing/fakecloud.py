@@ -206,11 +206,11 @@ class FakeCloud:
     def inspect(self, machine_id: str) -> Sighting:
         """What one machine is doing; GONE where the API does not show it."""
         machine = self.sim.look(machine_id)
-        return Sighting(machine_id, Phase.GONE) if machine is None else _sighting(machine)
+        return Sighting(machine_id, Phase.GONE) if machine is None else sighting_of(machine)
 
     def fleet(self) -> Iterable[Sighting]:
         """Every machine that the API shows."""
-        return [_sighting(machine) for machine in self.sim.listing()]
+        return [sighting_of(machine) for machine in self.sim.listing()]
 
     def terminate(self, machine_id: str) -> None:
         """Ends a machine; an unknown one is no error."""
@@ -253,7 +253,8 @@ def from_context(context: DriverContext) -> FakeCloud:
     return FakeCloud(seed=context.environment.get("KWANZAA_FAKE_SEED", "0"))
 
 
-def _sighting(machine: SimMachine) -> Sighting:
+def sighting_of(machine: SimMachine) -> Sighting:
+    """A machine of the model, as a driver over it reports it."""
     place = machine.place
     stopped = machine.state is State.STOPPED
     disk = Decimal(place.offer.disk_gib or 0) * place.offer.disk_usd_per_gib_hour
