@@ -82,6 +82,10 @@ constraints: $(VENV)/.test ## write what is installed into constraints.txt
 	| LC_ALL=C sort -f >>constraints.new
 	mv constraints.new constraints.txt
 
+.PHONY: lock
+lock: $(VENV)/.test ## write what a rented machine installs, with hashes (minutes: downloads wheels)
+	$(BIN)/python tools/make_lock.py
+
 # ---- the environment: a stamp for each of its states ----------------------------------------------
 
 $(VENV)/.made:

@@ -33,6 +33,8 @@ class Feature(StrEnum):
     """Implements `ssh(id)`."""
     SHARES_FILES = "shares-files"
     """Its machines see this machine's files, so that a `file://` store reaches them."""
+    STORE_ROLE = "store-role"
+    """Its machines have a right of their own to the store, such as an execution role."""
 
 
 class Deadline(StrEnum):

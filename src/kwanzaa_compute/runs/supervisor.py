@@ -333,8 +333,17 @@ class Supervisor:
 
     def _launch(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, launch: Launch) -> Step:
         provider = self._provider(attempt.provider)
-        job = job_for(run, attempt, provider.info, self._environment, disk_gib=50.0)
         folder = self._folder(run)
+        job = job_for(
+            run,
+            attempt,
+            provider.info,
+            self._environment,
+            offer=launch.offer,
+            disk_gib=50.0,
+            store=folder.store,
+            now=self._clock.now(),
+        )
         lease = self._ledger.renew_lease(lease, LEASE_S)
         folder.clear_stop_request()
         folder.store.put(RUN, run_json(run, [*self._ledger.attempts(run.id), attempt]))

@@ -11,6 +11,7 @@ from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExis
 from kwanzaa_compute.store.folder import Failure, RunFolder
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.preflight import preflight
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError
 
@@ -57,10 +58,12 @@ def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, 
     if folder.done() is not None:
         sys.stderr.write("this run is done already; nothing to do\n")
         return EXIT_DONE
-    # Imported late: a finished run needs no torch, and whatever breaks in it is told as well.
-    from kwanzaa_trainer.train import Site, train
-
     with _scratch(settings) as work:
+        if settings.expected is not None:
+            preflight(settings.expected, folder, settings.attempt, work)
+        # Imported late: a finished run needs no torch, and whatever breaks in it is told as well.
+        from kwanzaa_trainer.train import Site, train
+
         done = train(Site(folder, settings, work, journal, clock, stop))
     journal.say("finished", f"finished at step {done.step}", step=done.step)
     journal.flush()

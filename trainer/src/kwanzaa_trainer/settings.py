@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwanzaa_compute.errors import UsageError
+from kwanzaa_trainer.preflight import Expected
 
 LOCAL_HEARTBEAT_S = 1.0
 REMOTE_HEARTBEAT_S = 10.0
@@ -22,6 +23,8 @@ class Settings:
     """CPU threads of torch; None leaves torch's choice, or takes the checkpoint's."""
     work: Path | None = None
     """Scratch folder; None means a temporary one."""
+    expected: Expected | None = None
+    """What kind of machine this must be; None: whatever it is."""
 
     @classmethod
     def from_environment(
@@ -38,6 +41,7 @@ class Settings:
             ),
             threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
             work=Path(work) if work else None,
+            expected=Expected.from_environment(environ),
         )
 
 

@@ -1,13 +1,14 @@
 """`LoopbackCloud`: a `SimCloud` in real time whose machines really run their command."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
+from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.testing.loopback.liveclock import LiveClock
-from kwanzaa_compute.testing.loopback.machines import MachineRoom
+from kwanzaa_compute.testing.loopback.machines import MachineRoom, show_gpus
 from kwanzaa_compute.testing.simcloud import SimCloud, SimMachine, State
 from kwanzaa_compute.testing.weather import Faults, Place, Weather
 
@@ -50,6 +51,8 @@ class LoopbackCloud:
         self.sim = SimCloud(places, self.clock, seed=seed, weather=weather, faults=faults)
         self.sim.on_boot = self._boot
         self.sim.on_event = self._unplug
+        self.gpu_of: Callable[[SimMachine], GPU] = lambda machine: machine.place.offer.gpu
+        """The GPU that a machine really has: a test may make it another than was sold."""
         self._open = True
 
     @contextmanager
@@ -116,6 +119,8 @@ class LoopbackCloud:
         if not isinstance(command, Command) or not self._open:
             return
         home = self.room.home(machine.id)
+        offer = machine.place.offer
+        show_gpus(home, self.gpu_of(machine), offer.gpu_count)
         for name, content in command.files.items():
             path = home / name
             path.parent.mkdir(parents=True, exist_ok=True)

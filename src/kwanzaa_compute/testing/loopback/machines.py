@@ -1,6 +1,7 @@
 """The machines of a loopback cloud: process trees with a folder each, none of which outlives us."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from kwanzaa_compute.market.gpus import GPU
 
 IMAGE_VARIABLES = ("LANG", "LC_ALL", "OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "HF_HUB_OFFLINE")
 NO_LIMIT_S = 10 * 365 * 86_400.0
@@ -40,7 +43,6 @@ class MachineRoom:
         home = self.home(machine_id)
         (home / "exit.json").unlink(missing_ok=True)
         reading, writing = os.pipe()
-        # A package alone on the path, so that the command sees the machine's own modules only.
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -121,14 +123,23 @@ class MachineRoom:
     def _image(home: Path) -> dict[str, str]:
         """What the image of a real machine sets: here its Python is the one that runs us."""
         kept = {name: os.environ[name] for name in IMAGE_VARIABLES if name in os.environ}
-        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
+        path = f"{home}/bin:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
         return {
             **kept,
             "PATH": path,
             "HOME": str(home),
             "PYTHONUNBUFFERED": "1",
-            "KWANZAA_IMAGE_IS_COMPLETE": "1",
+            "KWANZAA_SIMULATED_MACHINE": "1",
         }
+
+
+def show_gpus(home: Path, gpu: GPU, count: int) -> None:
+    """Gives a machine an `nvidia-smi` that reports these GPUs, as the driver of an image does."""
+    tool = home / "bin" / "nvidia-smi"
+    tool.parent.mkdir(exist_ok=True)
+    line = f"{gpu.aliases[0] if gpu.aliases else gpu.name}, {math.ceil(gpu.vram_gib * 1024)}"
+    tool.write_text("#!/bin/sh\ncat <<'END'\n" + f"{line}\n" * count + "END\n")
+    tool.chmod(0o700)
 
 
 def _exit_code(home: Path) -> int:
