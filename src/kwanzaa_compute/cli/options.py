@@ -94,8 +94,8 @@ def buying_compute(
 
 
 def _only_simulated(compute: Compute, providers: tuple[str, ...]) -> bool:
-    known = compute.catalogue.providers
-    return bool(providers) and all(name in known and known[name].simulated for name in providers)
+    known = [compute.catalogue.providers.get(name) for name in providers]
+    return bool(known) and all(one and one.simulated and one.simulator for one in known)
 
 
 def buying_options(

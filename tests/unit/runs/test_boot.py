@@ -14,7 +14,7 @@ import pytest
 
 from kwanzaa_compute.runs.jobs import LOADER, boot_text
 
-TRAINER = """
+TRAINER = r"""
 import os, signal, sys, time
 def end(*_):
     os.write(1, b"told to stop\n")

@@ -45,7 +45,10 @@ class Expected:
         try:
             return cls(**json.loads(text))
         except (ValueError, TypeError) as error:
-            raise UsageError("KWANZAA_EXPECTED is not what this trainer understands") from error
+            raise UsageError(
+                "KWANZAA_EXPECTED is not what this trainer understands",
+                mend="use one version of kwanzaa-compute on both sides",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
