@@ -84,6 +84,17 @@ class Compute:
         self._endpoints = endpoints or {}
         self._providers: dict[str, Provider] = {}
 
+    def beside(self, clock: Clock) -> "Compute":
+        """Another one over the same runs and providers, for a thread: its ledger is its own."""
+        return Compute(
+            home=self.home,
+            store=self._store,
+            environment=self.environment,
+            clock=clock,
+            catalogue=self._catalogue,
+            endpoints=self._endpoints,
+        )
+
     # -- parts --------------------------------------------------------------------------------
 
     @cached_property

@@ -219,3 +219,20 @@ def test_a_raised_cap_is_kept(cli: Cli, prepared: Callable[[], kc.Run]) -> None:
     run.folder.put_done(Done(attempt=1, step=1, files={}))
     assert cli("resume", run.id, "--max-usd", "7.50").code == 0
     assert run.record.max_usd == Decimal("7.5")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--simulate"], "which cloud to play"),
+        (["--simulate", "--provider", "local"], "local has no simulator"),
+        (["--provider", "sim", "--store", "s3://bucket"], "brings its own store"),
+        (["--provider", "sim", "--max-usd", "5", "--detach"], "ends with this command"),
+    ],
+)
+def test_a_simulation_that_cannot_be_is_explained(
+    config: Path, cli: Cli, words: list[str], said: str
+) -> None:
+    result = cli("train", config, "--yes", *words)
+    assert result.code == 2
+    assert said in result.err
