@@ -18,6 +18,7 @@ from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import base_folder, upload
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
+from kwanzaa_compute.compute.prospects import prospects_of, shortlist
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext, Feature
@@ -33,7 +34,7 @@ from kwanzaa_compute.errors import (
 )
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.candidates import dump_offers
+from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
@@ -43,8 +44,6 @@ from kwanzaa_compute.store.grants import grant, grant_hours
 
 if TYPE_CHECKING:
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
-
-MOST_CANDIDATES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +246,7 @@ class Compute:
             )
         if planned.max_usd is None:
             ranked = [c for c in ranked if c.offer.own_machine]
-        return ranked[:MOST_CANDIDATES]
+        return shortlist(ranked, deadline=planned.deadline_hours is not None)
 
     def _within_reach_of_the_store(
         self, planned: Planned, ranked: list[Candidate]
@@ -287,7 +286,7 @@ class Compute:
         return bool({Feature.SHARES_FILES, Feature.STORE_ROLE} & info.features)
 
     def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
-        config = planned.loaded.config
+        config, deadline_h = planned.loaded.config, planned.deadline_hours
         now = self.clock.now()
         words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
         run_id = f"{words or 'run'}-{secrets.token_hex(3)}"
@@ -301,11 +300,12 @@ class Compute:
             wish=Wish.RUN,
             created_at=now,
             config=config.to_json().decode(),
-            candidates=dump_offers([candidate.offer for candidate in candidates]),
+            candidates=dump_prospects(prospects_of(planned.plan, candidates)),
             max_usd=planned.max_usd,
             max_hours=planned.max_hours,
             output_dir=str(Path(config.output_dir).expanduser().absolute()),
             estimate_usd=candidates[0].usd.expected,
+            deadline_at=None if deadline_h is None else now + deadline_h * 3600,
         )
 
     def chosen_store(self, configured: str | None) -> str | None:

@@ -119,3 +119,8 @@ class Candidate:
     def training_s(self) -> float:
         """Seconds of training and evaluation."""
         return sum(line.seconds for line in self.lines if line.what in _WORK)
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of training, evaluation and saving, if nothing interrupts."""
+        return self.training_s + sum(ln.seconds for ln in self.lines if ln.what == "checkpoints")
