@@ -67,7 +67,7 @@ class Outlook:
 
     def allows(self, spot: Prospect) -> bool:
         """Whether this spot machine may be lost, and the deadline is kept all the same."""
-        return self.slack_s >= self.loss_s(spot) + spot.checkpoint_s
+        return self.slack_s >= self.loss_s(spot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,8 @@ def reason_to_leave(
         view, left_s=view.left_s - handover_s, share=share_left(attempts, saves_first=True)
     )
     if attempt.spot:
-        late = view.slack_s < view.steady.checkpoint_s
+        # Half a checkpoint is what a trainer that is on time may seem to lag behind.
+        late = view.slack_s < view.steady.checkpoint_s / 2
         return (
             f"{max(0.0, view.slack_s) / 60:.0f} min of slack: on-demand from here" if late else ""
         )
