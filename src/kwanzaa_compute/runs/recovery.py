@@ -25,7 +25,7 @@ FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 120.0
 SHORTEST_USEFUL_HOURS = 1 / 60
 
-COOL_DOWN_S = 1800.0
+COOL_DOWN_S = 900.0
 """A place that took a machine back is tried last for so long: it is likely to do so again."""
 SOLD_OUT_S = 600.0
 """A run that has time to wait asks a place that was sold out again after so many seconds."""
