@@ -8,7 +8,6 @@ from typing import Any
 
 from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.offers import Availability, Offer
-from kwanzaa_compute.runs.deadlines import cost_usd
 from kwanzaa_compute.runs.records import Prospect
 
 _TIMES = ("set_up_s", "work_s", "checkpoint_s")
@@ -32,14 +31,13 @@ def load_prospects(text: str) -> list[Prospect]:
 
 
 def as_of_now(prospects: Sequence[Prospect], live: Iterable[Offer]) -> list[Prospect]:
-    """Prospects at today's price and availability, the cheapest for the whole run first.
+    """Prospects at today's price and availability, in the order that they had.
 
     What is no longer listed stays as it was planned: asking for it is the only way to know. A
     price that is no price is no news.
     """
     news = {(o.provider, o.id, o.region): o for o in live}
-    fresh = [_renewed(p, news.get(p.place)) for p in prospects]
-    return sorted(fresh, key=lambda p: cost_usd(p, 1.0))
+    return [_renewed(p, news.get(p.place)) for p in prospects]
 
 
 def _renewed(prospect: Prospect, live: Offer | None) -> Prospect:

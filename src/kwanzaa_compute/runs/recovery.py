@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from kwanzaa_compute.market.offers import Availability, Offer
-from kwanzaa_compute.runs.deadlines import choose, outlook, stake
+from kwanzaa_compute.runs.deadlines import choose, cost_usd, outlook, stake
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
     AttemptState,
@@ -85,7 +85,8 @@ def usable(
 ) -> list[Prospect]:
     """Ranked prospects without dead ends; places that just took a machine back come last.
 
-    What is sold out is a dead end for good, or for a while if a deadline leaves time to wait.
+    What is sold out is a dead end for good; or for a while, if a deadline leaves time to wait.
+    Then they are ranked by what the run would cost at the prices that they have now.
     """
     current = [a for a in attempts if a.intended_at >= run.resumed_at]
     waits = may_wait(run, now)
@@ -107,7 +108,9 @@ def usable(
         and p.place not in sold_out
         and not (waits and p.offer.availability is Availability.SOLD_OUT)
     ]
-    return sorted(found, key=lambda p: p.place in resting) if resting else found
+    if waits:  # for a run that has time, prices are asked for again, so the plan's order is old
+        return sorted(found, key=lambda p: (p.place in resting, cost_usd(p, 1.0)))
+    return sorted(found, key=lambda p: p.place in resting)
 
 
 def may_wait(run: RunRecord, now: float) -> bool:

@@ -31,7 +31,8 @@ from kwanzaa_compute.runs.spending import spent_usd
 from kwanzaa_compute.testing.fakeclock import START
 from kwanzaa_compute.testing.weather import Place
 
-_MOST_STEPS = 100_000
+_GIVEN_UP = 20
+"""A run that is not finished after so many times its deadline never will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ def replay(places: Sequence[Place], task: Task, policy: Policy, start: int = 0) 
     All traces have the task's step. A trace that comes to its end begins again.
     """
     course = _Course(_World(places, task, start), run_of(places, task), task)
-    for step in range(_MOST_STEPS):
+    for step in range(_GIVEN_UP * task.deadline):
         course.lose_or_leave(policy, step)
         if course.live is None:
             course.launch(policy, step)
