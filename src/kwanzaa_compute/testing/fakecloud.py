@@ -120,10 +120,10 @@ class FakeCloud:
         `sold_out`: ids of offers without capacity. `slow_boot`: seconds until a machine's first
         instruction. `preempt_at`: seconds from the start at which every spot machine is taken
         back. `trace`: when spot capacity is there at all, everywhere or by region.
-        `weather` (it replaces `slow_boot`) and `faults` say everything else that clouds do; `training` what a machine has to do;
-        `open_store` opens the store of a job (default: `memory://` in `stores`, anything else
-        for real). `info` replaces what
-        the provider promises of itself.
+        `weather` (it replaces `slow_boot`) and `faults` say everything else that clouds do;
+        `training` what a machine has to do; `open_store` opens the store of a job (default:
+        `memory://` in `stores`, anything else for real). `info` replaces what the provider
+        promises of itself.
         """
         self.clock = clock or FakeClock()
         self.stores = MemoryStores()
