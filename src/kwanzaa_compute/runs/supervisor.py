@@ -309,7 +309,7 @@ class Supervisor:
             supply.stop_reserve_s,
             handover_s=supply.handover_s,
         )
-        if last is not None and not isinstance(verdict, Pause) and self._is_done(run):
+        if last is not None and self._is_done(run):
             # Written after its machine had been given up: what is complete is not trained again.
             verdict = End(RunState.DONE, "the done marker is in the store")
         match verdict:

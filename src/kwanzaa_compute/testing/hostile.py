@@ -26,7 +26,7 @@ from kwanzaa_compute.runs.supervisor import Supervisor
 from kwanzaa_compute.store import Store
 from kwanzaa_compute.testing.chance import Chance, Strike
 from kwanzaa_compute.testing.fakeclock import FakeClock
-from kwanzaa_compute.testing.fakecloud import FakeCloud
+from kwanzaa_compute.testing.fakecloud import FEATURES, FakeCloud
 from kwanzaa_compute.testing.invariants import Judge
 from kwanzaa_compute.testing.samples import sample_run
 from kwanzaa_compute.testing.schedules import Schedule
@@ -94,6 +94,7 @@ class World:
                 boot_s=schedule.boot_limit_s,
                 stop_reserve_s=schedule.reserve_s,
                 deadline=schedule.deadline,
+                features=FEATURES,
                 simulated=True,
             ),
         )
