@@ -49,11 +49,11 @@ def settings(folder: Path) -> Iterator[Setting]:
     v100, a100 = Prices.of(V100), Prices.of(A100)
     yield Setting("AWS V100, five zones", (v100.places(zones),), 500)
     alone = tuple(v100.places({zone: trace}) for zone, trace in zones.items())
-    yield Setting("AWS V100, one zone", alone, 100)
+    yield Setting("AWS V100, one zone", alone, 48)
     slots = bamboo_slots(folder / "bamboo" / "p3-trace.csv")
-    yield Setting("Bamboo p3, one slot", tuple(v100.places({"aws": s}) for s in slots), 4)
+    yield Setting("Bamboo p3, one slot", tuple(v100.places({"aws": s}) for s in slots), 3)
     slots = bamboo_counts(folder / "bamboo" / "a100x1-east1b.txt")
-    yield Setting("Bamboo A100, one slot", tuple(a100.places({"gcp": s}) for s in slots), 4)
+    yield Setting("Bamboo A100, one slot", tuple(a100.places({"gcp": s}) for s in slots), 3)
 
 
 @dataclass(frozen=True, slots=True)

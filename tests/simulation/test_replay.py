@@ -1,9 +1,11 @@
 """The recovery policy on hostile spot capacity, in steps; and whole runs that agree with it."""
 
 import itertools
+import json
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -204,3 +206,25 @@ def test_a_trace_can_be_given_for_each_region(region: str) -> None:
     cloud = FakeCloud(offers=offers, trace={region: Trace([False])})
     there = {o.region: o.availability for o in cloud.offers()}
     assert [name for name, now in there.items() if now == "sold out"] == [region]
+
+
+# -- and on real traces -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def zones(preemption_traces: Path) -> list[Place]:
+    """The five AWS zones, and on-demand."""
+    files = sorted((preemption_traces / "aws-v100-2023").glob("*.json"))
+    recorded = [json.loads(file.read_text())["data"] for file in files]
+    return [*(spot(n, [bool(up) for up in data]) for n, data in enumerate(recorded)), FIRM]
+
+
+@pytest.mark.parametrize("start", [0, 30, 4_000, 12_864, 15_414, 19_000])
+def test_a_whole_run_on_a_real_trace_agrees(zones: list[Place], start: int) -> None:
+    agrees(zones, Task.of(2, 1.5, set_up_s=585, step_s=STEP_S), start)
+
+
+def test_a_whole_day_on_a_real_trace_agrees(zones: list[Place]) -> None:
+    paid, attempts = agrees([*zones[:2], FIRM], Task.of(24, 2, set_up_s=585, step_s=STEP_S), 700)
+    assert len(paid.attempts) > 5
+    assert len(attempts) > 5
