@@ -62,10 +62,10 @@ def _at(multiple: float) -> float:
 
 
 def _legend() -> str:
-    parts, x = [], 8
+    parts, x = [], 14
     for _, words, kind in _SERIES:
         parts.append(f'{_mark(kind, x, 20)}<text x="{x + 12}" y="24">{words}</text>')
-        x += 34 + 8 * len(words)
+        x += 40 + 7 * len(words)
     return "".join(parts)
 
 

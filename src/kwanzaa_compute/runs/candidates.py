@@ -1,7 +1,7 @@
 """The plan's ranked offers as the ledger keeps them, so that a relaunch needs no new plan."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from decimal import Decimal
 from typing import Any
@@ -30,13 +30,14 @@ def load_prospects(text: str) -> list[Prospect]:
     ]
 
 
-def as_of_now(prospects: Sequence[Prospect], live: Iterable[Offer]) -> list[Prospect]:
-    """Prospects at today's price and availability, in the order that they had.
+def as_of_now(
+    prospects: Sequence[Prospect], news: Mapping[tuple[str, str, str], Offer]
+) -> list[Prospect]:
+    """Prospects at today's price and availability, by place, in the order that they had.
 
     What is no longer listed stays as it was planned: asking for it is the only way to know. A
     price that is no price is no news.
     """
-    news = {(o.provider, o.id, o.region): o for o in live}
     return [_renewed(p, news.get(p.place)) for p in prospects]
 
 

@@ -100,20 +100,20 @@ def choose(
 
     `found` can be had now, those to be tried last at the end; `known` are all there may ever be.
     """
-
-    def is_worth_it(spot: Prospect) -> bool:
-        cheaper = cost_usd(spot, view.share) < cost_usd(view.steady, view.share)
-        return cheaper and staked.allows(spot, view)
-
     slack = f"{max(0.0, view.slack_s) / 3600:.1f} h of slack"
-    worth = [p for p in known if p.offer.spot and p.work_s > 0 and is_worth_it(p)]
+    steady_usd = cost_usd(view.steady, view.share)
+    spots = [p for p in known if p.offer.spot and p.work_s > 0]
+    cheaper = [p for p in spots if cost_usd(p, view.share) < steady_usd]
+    worth = [p for p in cheaper if staked.allows(p, view)]
     spot = next((p for p in found if p in worth and view.allows(p)), None)
     if spot is not None:
         return Choice(spot, f"spot, with {slack}")
     if worth and view.slack_s > view.least_slack_s:
         return Choice(None, f"no spot machine is to be had now; waiting, with {slack}")
-    lost = "spot has lost as much as it may" if not worth else f"{slack} for spot"
-    return Choice(view.steady, f"on-demand: {lost}")
+    if not cheaper:
+        return Choice(view.steady, "nothing is cheaper")
+    why = f"{slack} is too little for spot" if worth else "spot has lost as much as it may"
+    return Choice(view.steady, f"on-demand: {why}")
 
 
 def usd(prospect: Prospect, seconds: float) -> Decimal:

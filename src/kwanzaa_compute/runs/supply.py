@@ -1,6 +1,6 @@
 """What a run can have now: the plan's prospects that can be reached from here, at today's price."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kwanzaa_compute.clock import Clock
@@ -12,6 +12,9 @@ from kwanzaa_compute.runs.deadlines import reason_to_leave
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptRecord, Prospect, RunRecord
 from kwanzaa_compute.runs.recovery import may_wait, usable
+
+Shelf = Mapping[tuple[str, str, str], Offer]
+"""What one provider sells now, by place."""
 
 LOOK_S = 120.0
 """A provider is asked what it sells at most so often, however many runs wait for it."""
@@ -41,7 +44,7 @@ class Buyer:
         self._ledger = ledger
         self._provider = provider
         self._clock = clock
-        self._shelves: dict[str, tuple[float, tuple[Offer, ...]]] = {}
+        self._shelves: dict[str, tuple[float, Shelf]] = {}
 
     def supply(self, run: RunRecord) -> Supply:
         """What this run can have; a provider that is not here is noted and left out."""
@@ -54,8 +57,8 @@ class Buyer:
                 self._ledger.note(run.id, "provider", error.message)
         found = [p for p in known if p.offer.provider in infos]
         if may_wait(run, self._clock.now()):
-            live = [offer for name in infos for offer in self._for_sale(run.id, name)]
-            found = as_of_now(found, live)
+            for name in infos:
+                found = as_of_now(found, self._for_sale(run.id, name))
         reserve_s = max((i.stop_reserve_s + i.settle_s for i in infos.values()), default=0.0)
         return Supply(found, reserve_s)
 
@@ -69,16 +72,16 @@ class Buyer:
         found = usable(run, attempts, supply.prospects, now)
         return reason_to_leave(run, attempts, found, now, supply.handover_s)
 
-    def _for_sale(self, run_id: str, name: str) -> tuple[Offer, ...]:
+    def _for_sale(self, run_id: str, name: str) -> Shelf:
         """What a provider sells, as it said lately; nothing is known where it cannot be asked."""
         now = self._clock.now()
-        asked_at, offers = self._shelves.get(name, (-LOOK_S, ()))
+        asked_at, shelf = self._shelves.get(name, (-LOOK_S, {}))
         if now - asked_at < LOOK_S:
-            return offers
+            return shelf
         try:
-            offers = self._provider(name).offers()
+            shelf = {(o.provider, o.id, o.region): o for o in self._provider(name).offers()}
         except KwanzaaError as error:
             self._ledger.note(run_id, "provider", error.message)
-            offers = ()
-        self._shelves[name] = now, offers
-        return offers
+            shelf = {}
+        self._shelves[name] = now, shelf
+        return shelf

@@ -72,8 +72,8 @@ def test_todays_price_replaces_the_plans_and_what_is_no_price_does_not(
 ) -> None:
     told = prospects_of(planned.plan, planned.plan.candidates[:1])
     dearer = replace(told[0].offer, usd_per_hour=Decimal("9.75"))
-    (renewed,) = as_of_now(told, [sample_offer(), dearer])
+    (renewed,) = as_of_now(told, {told[0].place: dearer, ("x", "y", "z"): sample_offer()})
     assert renewed == replace(told[0], offer=dearer)
     odd = replace(dearer, usd_per_hour=None if price is None else Decimal(price))
-    (kept,) = as_of_now(told, [odd])
+    (kept,) = as_of_now(told, {told[0].place: odd})
     assert kept.offer.usd_per_hour == told[0].offer.usd_per_hour
