@@ -135,9 +135,11 @@ def test_a_machine_that_only_a_watcher_ends_is_not_left_alone_unasked(
 
 
 def test_a_detached_run_goes_on_and_can_be_ended(cli: Cli, config: Path) -> None:
-    result = cli("train", config, "--provider", "local", "--detach")
+    result = cli("train", config, "--provider", "local", "--detach", "--deadline", "9")
     assert result.code == 0
+    assert "deadline  in 9.0 h" in result.err
     run = kc.Compute().runs()[0]
+    assert run.record.deadline_at == run.record.created_at + 9 * 3600
     assert f"{run.id} goes on: local CPU, free" in result.err
     assert f"kwanzaa terminate {run.id}" in result.err
     assert cli("runs", "--open").out.count("\n") == 2
