@@ -53,7 +53,7 @@ def settings(folder: Path) -> Iterator[Setting]:
     slots = bamboo_slots(folder / "bamboo" / "p3-trace.csv")
     yield Setting("Bamboo p3, one slot", tuple(v100.places({"aws": s}) for s in slots), 3)
     slots = bamboo_counts(folder / "bamboo" / "a100x1-east1b.txt")
-    yield Setting("Bamboo A100, one slot", tuple(a100.places({"gcp": s}) for s in slots), 3)
+    yield Setting("Bamboo A100, one slot", tuple(a100.places({"east1b": s}) for s in slots), 3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ _WORDS: dict[Reason, str] = {
     Reason.SPOT_DEARER: "spot is no cheaper than on-demand at the same place (${0} for the run)",
     Reason.TOO_LONG: "would take {0:.1f} h, past the limit of {1:.1f} h",
     Reason.DEADLINE: "would take {0:.1f} h, past the deadline in {1:.1f} h",
-    Reason.SPOT_DEADLINE: "interrupted, it may take {0:.1f} h, past the deadline in {1:.1f} h",
+    Reason.SPOT_DEADLINE: "interrupted, it may take {0:.1f} h, past the deadline in {1:.1f} h,"
+    " and no on-demand machine can take over",
     Reason.CAP: "would cost ${0}, more than the cap of ${1}",
 }
 

@@ -100,7 +100,7 @@ def test_nothing_that_costs_money_starts_without_a_yes(
     result = cli("train", config, "--provider", moonbase, "--max-usd", "5", "--deadline", "9")
     assert result.code == 2
     assert "add --yes" in result.err
-    assert "deadline  in 9.0 h" in result.err
+    assert "deadline  in 9 h" in result.err
     assert "$1.00/h" in result.err
     assert " at worst" in result.err
     assert kc.Compute().runs() == []
