@@ -200,6 +200,26 @@ def test_a_whole_run_saves_and_goes_back_to_spot() -> None:
     assert firm.checkpoint == f"ckpt-{firm.step}-{firm.number}"
 
 
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.lists(st.lists(st.integers(1, 12), min_size=2, max_size=8), min_size=1, max_size=2),
+    st.integers(1, 30),
+    st.integers(1, 40),
+)
+def test_a_whole_run_keeps_its_deadline_whatever_becomes_of_spot(
+    outages: list[list[int]], work: int, spare: int
+) -> None:
+    places = [spot(number, pattern(*lengths)) for number, lengths in enumerate(outages)]
+    task = Task(3, work, 3 + work + spare, STEP_S)
+    run, attempts = whole_run([*places, FIRM], task, 0)
+    assert run.state is RunState.DONE
+    assert (attempts[-1].ending_at or 0) <= (run.deadline_at or 0) + POLL_S
+    usd = sum((a.usd_per_hour * Decimal(a.billed_s(0.0)) / 3600 for a in attempts), Decimal(0))
+    # Our count goes on until a machine's absence is proven, for on-demand alone as well.
+    proven = steps_usd(2)
+    assert usd <= steps_usd(task.alone) + steps_usd(task.set_up + 1) + proven
+
+
 @pytest.mark.parametrize("region", ["zone-1", "zone-2"])
 def test_a_trace_can_be_given_for_each_region(region: str) -> None:
     offers = [spot(1, [True]).offer, spot(2, [True]).offer]

@@ -107,6 +107,7 @@ def usable(
         if p.offer.provider not in refused
         and p.place not in sold_out
         and not (waits and p.offer.availability is Availability.SOLD_OUT)
+        and not (waits and not _has_price(p.offer))
     ]
     if waits:  # for a run that has time, prices are asked for again, so the plan's order is old
         return sorted(found, key=lambda p: (p.place in resting, cost_usd(p, 1.0)))
@@ -196,7 +197,8 @@ def _go_on(
     found, why = usable(run, attempts, prospects, now), ""
     view = outlook(run, attempts, found, now, handover_s)
     if view is not None:
-        choice = choose(view, stake(run, attempts, view.steady, now), found, prospects)
+        known = [p for p in prospects if _has_price(p.offer)]
+        choice = choose(view, stake(run, attempts, view.steady, now), found, known)
         if choice.prospect is None:
             return Pause(now + LOOK_AGAIN_S, choice.why)
         # Should the cap not pay for it, any other machine is better than none.
@@ -221,9 +223,9 @@ def _launch(
     left = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
     lived_h = sum(a.billed_s(now) for a in attempts if a.intended_at >= run.resumed_at) / 3600
     for offer in (prospect.offer for prospect in prospects):
+        if not _has_price(offer):
+            continue
         rate = offer.usd_per_hour or Decimal(0)
-        if not offer.own_machine and not (rate.is_finite() and rate > 0):
-            continue  # an unknown or absurd price is never taken for free
         hours = affordable_hours(
             left,
             rate,
@@ -235,6 +237,12 @@ def _launch(
         if hours >= SHORTEST_USEFUL_HOURS:
             return Launch(offer, hours)
     return End(RunState.CAPPED, _too_little(left, run.max_hours - lived_h))
+
+
+def _has_price(offer: Offer) -> bool:
+    """An unknown or absurd price is never taken for free; only our own machine is."""
+    rate = offer.usd_per_hour
+    return offer.own_machine or (rate is not None and rate.is_finite() and rate > 0)
 
 
 def _too_little(left: Decimal | None, hours: float) -> str:

@@ -141,6 +141,15 @@ def test_what_spot_has_saved_may_be_lost_on_spot() -> None:
     assert place(verdict(saved, *lost, now_h=9.0)) == "south"
 
 
+@pytest.mark.parametrize("price", [None, "0", "-1", "NaN", "Infinity"])
+def test_a_price_that_is_no_price_is_not_taken_for_a_cheap_one(price: str | None) -> None:
+    usd = None if price is None else Decimal(price)
+    odd = replace(SOUTH, offer=replace(SOUTH.offer, usd_per_hour=usd))
+    assert place(verdict(prospects=(odd, WEST, FIRM))) == "west"
+    odd_firm = replace(FIRM, offer=replace(FIRM.offer, usd_per_hour=usd))
+    assert place(verdict(prospects=(WEST, odd_firm))) == "west"
+
+
 def test_spot_that_is_dearer_than_on_demand_is_not_taken() -> None:
     dear = prospect("dear", "3.50")
     assert place(verdict(prospects=(dear, FIRM))) == "firm"
