@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kwanzaa_compute.runs import deadlines
 from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptRecord, Fault, Move, RunRecord, RunState
@@ -74,6 +76,21 @@ def test_no_run_costs_more_than_on_demand_alone_and_one_restart(
     paid = replay(places, task, Recovery(), start)
     one_restart = steps_usd(task.set_up + 1)
     assert paid.usd <= steps_usd(task.alone) + one_restart + Decimal("0.000001")
+
+
+@pytest.mark.parametrize(
+    ("reserve", "promise"),
+    [
+        (deadlines.Outlook, test_no_deadline_is_missed_that_on_demand_alone_would_keep),
+        (deadlines.Stake, test_no_run_costs_more_than_on_demand_alone_and_one_restart),
+    ],
+)
+def test_without_either_reserve_its_promise_is_broken(
+    reserve: type, promise: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reserve, "allows", lambda *_: True)
+    with pytest.raises(AssertionError):
+        promise()
 
 
 def test_who_relaunches_at_once_can_miss_a_deadline_so_there_is_something_to_hold() -> None:

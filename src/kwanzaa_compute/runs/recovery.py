@@ -90,7 +90,6 @@ def usable(
     """
     current = [a for a in attempts if a.intended_at >= run.resumed_at]
     waits = may_wait(run, now)
-    refused = {a.provider for a in current if a.fault in (Fault.QUOTA, Fault.CREDENTIALS)}
     sold_out = {
         a.place
         for a in current
@@ -103,15 +102,25 @@ def usable(
     }
     found = [
         p
-        for p in prospects
-        if p.offer.provider not in refused
-        and p.place not in sold_out
-        and not (waits and p.offer.availability is Availability.SOLD_OUT)
-        and not (waits and not _has_price(p.offer))
+        for p in _possible(run, current, prospects, now)
+        if p.place not in sold_out and not (waits and p.offer.availability is Availability.SOLD_OUT)
     ]
     if waits:  # for a run that has time, prices are asked for again, so the plan's order is old
         return sorted(found, key=lambda p: (p.place in resting, cost_usd(p, 1.0)))
     return sorted(found, key=lambda p: p.place in resting)
+
+
+def _possible(
+    run: RunRecord, current: Sequence[AttemptRecord], prospects: Sequence[Prospect], now: float
+) -> list[Prospect]:
+    """Prospects that can be had at some time: no provider that refuses us, no unknown price."""
+    refused = {a.provider for a in current if a.fault in (Fault.QUOTA, Fault.CREDENTIALS)}
+    waits = may_wait(run, now)
+    return [
+        p
+        for p in prospects
+        if p.offer.provider not in refused and (not waits or _has_price(p.offer))
+    ]
 
 
 def may_wait(run: RunRecord, now: float) -> bool:
@@ -195,16 +204,17 @@ def _go_on(
     """The best place now; with a deadline, what time and money allow, or patience."""
     stop_reserve_s, handover_s = reserves
     found, why = usable(run, attempts, prospects, now), ""
+    current = [a for a in attempts if a.intended_at >= run.resumed_at]
+    known = _possible(run, current, prospects, now)
     view = outlook(run, attempts, found, now, handover_s)
     if view is not None:
-        known = [p for p in prospects if _has_price(p.offer)]
         choice = choose(view, stake(run, attempts, view.steady, now), found, known)
         if choice.prospect is None:
             return Pause(now + LOOK_AGAIN_S, choice.why)
         # Should the cap not pay for it, any other machine is better than none.
         found = [choice.prospect, *(p for p in found if p is not choice.prospect)]
         why = choice.why
-    elif not found and prospects and may_wait(run, now):
+    elif not found and known and may_wait(run, now):
         return Pause(now + LOOK_AGAIN_S, "nothing is to be had now, and the deadline is to come")
     verdict = _launch(run, attempts, found, now, stop_reserve_s)
     return replace(verdict, why=why) if isinstance(verdict, Launch) else verdict

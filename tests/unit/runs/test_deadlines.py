@@ -192,6 +192,15 @@ def test_without_any_on_demand_machine_the_run_waits_for_spot() -> None:
     assert isinstance(verdict(prospects=gone, now_h=21), Launch)
 
 
+def test_nobody_waits_for_a_provider_that_refuses_us() -> None:
+    refused = attempt(SOUTH, 1, 1, fault=Fault.CREDENTIALS, reason="a revoked key")
+    said = verdict(refused, now_h=1)
+    assert isinstance(said, End)
+    assert said.state is RunState.NO_CAPACITY
+    elsewhere = replace(FIRM, offer=replace(FIRM.offer, provider="other"))
+    assert place(verdict(refused, now_h=1, prospects=(SOUTH, elsewhere))) == "firm"
+
+
 def test_the_cap_is_above_the_deadline() -> None:
     poor = replace(run(10.0), max_usd=Decimal("0.10"))
     said = verdict(of=poor, now_h=0.5)
