@@ -60,9 +60,10 @@ def test_rotating_is_a_complex_product_and_turning_back_undoes_it(
     turned = pairs * torch.complex(cos.double(), sin.double())[:, None]
     exact = torch.cat((turned.real, turned.imag), -1)
     assert near(rotate(x, cos, sin), exact, torch)
-    gradient = torch.complex(*x.double().chunk(2, -1)) * torch.complex(
-        cos.double(), -sin.double()
-    )[:, None]
+    gradient = (
+        torch.complex(*x.double().chunk(2, -1))
+        * torch.complex(cos.double(), -sin.double())[:, None]
+    )
     back = torch.cat((gradient.real, gradient.imag), -1)
     assert near(rotate(x, cos, sin, backward=True), back, torch)
 

@@ -168,7 +168,9 @@ def test_dropout_is_repeatable_and_its_gradient_is_that_of_its_own_loss(
     losses = []
     for move in (size, -2 * size):
         with torch.no_grad():
-            for parameter, piece in zip(trainable(model).values(), _split(model, grad), strict=True):
+            for parameter, piece in zip(
+                trainable(model).values(), _split(model, grad), strict=True
+            ):
                 parameter += move * piece
         losses.append(learn(5, 0)[0])
     slope = (losses[0] - losses[1]) / (2 * size)

@@ -42,6 +42,55 @@ class Choice:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What decides how much memory a run takes: its config, its base, and how it computes.
+
+    `base` is the base's config.json; `compute` is "bf16", "fp16" or "fp32".
+    """
+
+    config: TrainingConfig
+    base: Mapping[str, Any]
+    compute: str
+    why_not_fast: str
+    """Why the reference path is expected; "" where the fast one is."""
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the fast path is expected."""
+        return not self.why_not_fast
+
+    @property
+    def shape(self) -> ModelShape | None:
+        """The base's shape; None where its config.json does not say it."""
+        try:
+            return shape_from_config_json(self.base)
+        except ValueError:
+            return None
+
+    def recipe(self) -> Recipe:
+        """The config's recipe with one row at a time: what the ladder's rungs multiply."""
+        return replace(
+            recipe_from_config(self.config),
+            rows_per_micro_batch=1,
+            accumulation=self.config.training.rows_per_step,
+            compute=self.compute,
+        )
+
+    def allowed(self, rung: Rung) -> Rung:
+        """The rung as this case may stand on it.
+
+        `adapter.method: lora` means a base that is not quantised; qlora may be either way, because
+        16 bits are what its 4 stand for. The reference path recomputes all blocks or none.
+        """
+        return replace(
+            rung,
+            quantised=rung.quantised and self.config.adapter.quantized,
+            recompute_every=rung.recompute_every if self.is_fast else min(1, rung.recompute_every),
+            path=FUSED if self.is_fast else REFERENCE,
+        )
+
+
 def as_written(config: TrainingConfig) -> Footing:
     """What the config says itself."""
     training = config.training
@@ -54,100 +103,51 @@ def as_written(config: TrainingConfig) -> Footing:
     )
 
 
-def choose(
-    config: TrainingConfig, base: Mapping[str, Any], available_gib: float, compute: str
-) -> Choice:
+def choose(case: Case, available_gib: float) -> Choice:
     """The fastest rung that fits into so much memory, the driver's share included.
 
-    `base` is the base's config.json. Where the config wants it as written, or nothing fits, or the
-    base's shape cannot be read, it is as written, with that reason.
+    Where the config wants it as written, or the base's shape cannot be read, it is as written;
+    where nothing fits, the most frugal rung is tried. The reason says so.
     """
-    mine = as_written(config)
-    if config.training.memory_plan == "as_written":
+    mine = as_written(case.config)
+    if case.config.training.memory_plan == "as_written":
         return Choice(mine, "training.memory_plan is as_written")
-    rungs = ladder(config, base, compute)
+    rungs = ladder(case)
     if not rungs:
         return Choice(mine, "the base's config.json does not say its shape")
-    fitting = [rung for rung in rungs if rung.needs_gib <= available_gib]
-    there = f"{available_gib:.1f} GiB are free"
-    if not fitting:
-        least = min(rung.needs_gib for rung in rungs)
-        return Choice(rungs[-1], f"{there} and the least is said to need {least:.1f}; trying it")
-    best = fitting[0]
-    faster = rungs[: rungs.index(best)]
+    there = f"{available_gib:.1f} GiB are there"
+    best = next((rung for rung in rungs if rung.needs_gib <= available_gib), None)
+    if best is None:
+        last = min(rungs, key=lambda rung: rung.needs_gib)
+        return Choice(last, f"{there} and the least needs {last.needs_gib:.1f}; trying it")
     why = f"needs {best.needs_gib:.1f} GiB, {there}"
+    faster = rungs[: rungs.index(best)]
     if faster:
         why += f"; {faster[-1].name} would need {faster[-1].needs_gib:.1f}"
     return Choice(best, why)
 
 
-def lower(
-    config: TrainingConfig, base: Mapping[str, Any], now: Footing, compute: str
-) -> Footing | None:
+def lower(case: Case, now: Footing) -> Footing | None:
     """The next rung that takes less memory than `now`; None where there is none."""
-    rungs = ladder(config, base, compute)
-    needs = now.needs_gib or _needs(config, base, now, compute)
-    smaller = [rung for rung in rungs if rung.needs_gib < needs - 0.01]
-    return smaller[0] if smaller else None
+    needs = now.needs_gib or _needs(case, now)
+    return next((rung for rung in ladder(case) if rung.needs_gib < needs), None)
 
 
-def ladder(config: TrainingConfig, base: Mapping[str, Any], compute: str) -> list[Footing]:
-    """Every rung that this config allows, fastest first; empty where the shape is unknown.
-
-    `adapter.method: lora` means a base that is not quantised; qlora may be either way, because 16
-    bits are what its 4 stand for.
-    """
-    shape = _shape(base)
-    if shape is None:
-        return []
-    recipe = _recipe(config, compute)
-    found = []
-    for rung in LADDER:
-        fitted = _allowed(rung, config)
-        on_rung = fitted.applied(recipe)
-        if on_rung is None:
+def ladder(case: Case) -> list[Footing]:
+    """Every rung that this case allows, fastest first; empty where the shape is unknown."""
+    shape, recipe = case.shape, case.recipe()
+    found: dict[tuple[bool, int, int], Footing] = {}
+    for rung in map(case.allowed, LADDER if shape is not None else ()):
+        on_rung = rung.applied(recipe)
+        if shape is None or on_rung is None:
             continue
-        footing = Footing(
-            fitted.quantised,
-            fitted.recompute_every,
-            on_rung.rows_per_micro_batch,
-            fitted.name,
-            memory_needed(shape, on_rung).total_gib,
-        )
-        if footing not in found:
-            found.append(footing)
-    return found
+        key = (rung.quantised, rung.recompute_every, on_rung.rows_per_micro_batch)
+        needs = memory_needed(shape, on_rung).total_gib
+        found.setdefault(key, Footing(*key, name=rung.name, needs_gib=needs))
+    return list(found.values())
 
 
-def _allowed(rung: Rung, config: TrainingConfig) -> Rung:
-    path = FUSED if config.training.fast_path != "never" else REFERENCE
-    quantised = rung.quantised and config.adapter.quantized
-    return replace(rung, quantised=quantised, path=path)
-
-
-def _recipe(config: TrainingConfig, compute: str) -> Recipe:
-    """The config's recipe with one row at a time: what the ladder's rungs multiply."""
-    return replace(
-        recipe_from_config(config),
-        rows_per_micro_batch=1,
-        accumulation=config.training.rows_per_step,
-        compute=compute,
-    )
-
-
-def _needs(
-    config: TrainingConfig, base: Mapping[str, Any], footing: Footing, compute: str
-) -> float:
-    shape = _shape(base)
-    if shape is None:
-        return 0.0
-    rung = _allowed(Rung(footing.quantised, footing.recompute_every, footing.rows), config)
-    on_rung = rung.applied(_recipe(config, compute))
-    return 0.0 if on_rung is None else memory_needed(shape, on_rung).total_gib
-
-
-def _shape(base: Mapping[str, Any]) -> ModelShape | None:
-    try:
-        return shape_from_config_json(base)
-    except ValueError:
-        return None
+def _needs(case: Case, footing: Footing) -> float:
+    rung = case.allowed(Rung(footing.quantised, footing.recompute_every, footing.rows))
+    shape, on_rung = case.shape, rung.applied(case.recipe())
+    return memory_needed(shape, on_rung).total_gib if shape and on_rung else 0.0

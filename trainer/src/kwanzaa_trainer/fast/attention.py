@@ -44,9 +44,7 @@ def _by_rows(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: int) -> to
     return made.transpose(1, 2).reshape(tokens, heads * width)
 
 
-def _by_bounds(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout
-) -> torch.Tensor:
+def _by_bounds(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     tokens, heads, width = q.shape

@@ -186,7 +186,9 @@ def drop(
 
 
 @triton.jit
-def _cross_entropy(logits, wanted, weight, losses, words, IGNORED: tl.constexpr, TILE: tl.constexpr):
+def _cross_entropy(
+    logits, wanted, weight, losses, words, IGNORED: tl.constexpr, TILE: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(wanted + row)
     here = logits + row * words

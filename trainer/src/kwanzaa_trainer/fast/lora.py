@@ -82,9 +82,7 @@ class Linears(torch.autograd.Function):
     """The layers of one group."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, group: Group, tools: Tools
-    ) -> tuple[torch.Tensor, ...]:
+    def forward(ctx: Any, x: torch.Tensor, group: Group, tools: Tools) -> tuple[torch.Tensor, ...]:
         """One output a layer."""
         outputs, narrow = products(x, group, tools)
         ctx.save_for_backward(x, narrow)

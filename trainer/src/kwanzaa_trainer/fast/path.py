@@ -34,6 +34,13 @@ class FastPath:
     row_tokens: int = 0
     """The length that rows have when they are padded to be replayed; others are launched."""
 
+    @property
+    def words(self) -> str:
+        """How it goes, for people."""
+        how = "captured once and replayed" if self.replayer else "launched kernel by kernel"
+        share = self.model.dropout
+        return f"{how}, dropout {f'{share:g} by counter' if share else 'off'}"
+
     def begin_step(self) -> None:
         """Before the first micro-batch of an optimizer step."""
         self.model.decoder.adapters.begin_step()
