@@ -128,9 +128,19 @@ def choose(case: Case, available_gib: float) -> Choice:
 
 
 def lower(case: Case, now: Footing) -> Footing | None:
-    """The next rung that takes less memory than `now`; None where there is none."""
+    """The next rung that takes less memory than `now`; None where there is none.
+
+    A base that is in 4 bits stays so: on the way down nothing is loaded anew without need.
+    """
     needs = now.needs_gib or _needs(case, now)
-    return next((rung for rung in ladder(case) if rung.needs_gib < needs), None)
+    return next(
+        (
+            rung
+            for rung in ladder(case)
+            if rung.needs_gib < needs and rung.quantised >= now.quantised
+        ),
+        None,
+    )
 
 
 def ladder(case: Case) -> list[Footing]:
