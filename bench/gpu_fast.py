@@ -2,8 +2,8 @@
 
     python bench/gpu_fast.py --out DIR [--cells nf4 hf bf16 ...] [--limit 540]
 
-Each cell runs in a process of its own with a time limit of its own, the most telling first, and adds
-its results to DIR/results.jsonl as they come: what is cut off loses only the rest. Without a GPU it
+Each cell runs in a process of its own with its own time limit, the most telling first, and adds its
+results to DIR/results.jsonl as they come: what is cut off loses only the rest. Without a GPU it
 rehearses on a tiny model. `make bench-gpu` runs all of it.
 """
 

@@ -1,4 +1,4 @@
-"""What the GPU measurements share: a base of OLMo-7B's shape made on the GPU, rows, and a stopwatch.
+"""What the GPU measurements share: a base of OLMo-7B's shape made there, rows, a stopwatch.
 
 Random weights and tokens: the loss means nothing here, time and memory do. What is measured is the
 trainer's own step: collating, forward, backward, clipping, optimizer.
@@ -45,7 +45,7 @@ def make_base(*, quantised: bool, layers: int | None = None) -> Any:
     if SMALL:
         size |= {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 4}
     config = OlmoConfig(**size, num_hidden_layers=layers or (2 if SMALL else 32))
-    config._attn_implementation = "sdpa"
+    config._attn_implementation = "sdpa"  # noqa: SLF001 -- no public way without loading
     config.use_cache = False
     device = torch.device("cpu" if SMALL else "cuda")
     kind = torch.float32 if SMALL else torch.bfloat16

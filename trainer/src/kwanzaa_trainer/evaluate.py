@@ -29,7 +29,8 @@ def eval_loss(
 ) -> float | None:
     """The mean loss over all answer tokens of the rows, without any randomness.
 
-    `measure` gives the summed loss of a batch. `go_on` is asked after each batch; None is returned where it said no.
+    `measure` gives the summed loss of a batch. `go_on` is asked after each batch; None is
+    returned where it said no.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The model onto its device: how precisely, in how much memory, by which way, each with its reason."""
+"""The model onto its device: how precisely, in how much memory, by which way, and why."""
 
 import gc
 import json

@@ -53,7 +53,7 @@ def train(site: Site) -> Done:
     _set_threads(site)
     carried: Carried | None = None
     while True:
-        loaded = load(site, inputs, carried and carried.footing)
+        loaded = load(site, inputs, None if carried is None else carried.footing)
         training = _prepare(site, inputs, loaded, carried)
         _take_up(site, training, carried)
         try:

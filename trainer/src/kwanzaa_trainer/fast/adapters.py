@@ -96,7 +96,7 @@ class Adapters:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """peft's parameters."""
+        """Peft's parameters."""
         return self._parameters
 
     def begin_step(self) -> None:
@@ -109,7 +109,7 @@ class Adapters:
     @torch.no_grad()
     def refresh(self) -> None:
         """Takes the parameters as they now are."""
-        torch._foreach_copy_(self._targets, self._parameters)
+        torch._foreach_copy_(self._targets, list(self._parameters))
         for block in self.groups:
             for low in block:
                 if low is not None and low.scale != 1.0:
@@ -155,5 +155,6 @@ def _low_rank(sources: Sources, copy: torch.Tensor, fresh: torch.Tensor) -> LowR
 
 def _views(flat: torch.Tensor, like: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Pieces of `flat`, one after the other, in the shapes of `like`."""
-    pieces = flat[: sum(t.numel() for t in like)].split([t.numel() for t in like])
+    sizes = [t.numel() for t in like]
+    pieces = torch.split(flat[: sum(sizes)], sizes)
     return [piece.view(t.shape) for piece, t in zip(pieces, like, strict=True)]

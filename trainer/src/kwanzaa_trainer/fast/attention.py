@@ -7,6 +7,7 @@ from one sample into another; nothing has to be built.
 import inspect
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,23 +29,26 @@ class Layout:
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> torch.Tensor:
     """[tokens, heads * width] from [tokens, heads, width] each; k and v may have fewer heads."""
-    if layout.bounds is None:
+    bounds = layout.bounds
+    if bounds is None:
         return _by_rows(q, k, v, layout.rows)
     if q.is_cuda:
-        return _by_bounds(q, k, v, layout)
-    ends = layout.bounds.tolist()
-    spans = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False) if b > a]
+        return _by_bounds(q, k, v, bounds, layout.length)
+    ends = bounds.tolist()
+    spans = [slice(a, b) for a, b in pairwise(ends) if b > a]
     return torch.cat([_by_rows(q[s], k[s], v[s], 1) for s in spans])
 
 
 def _by_rows(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, rows: int) -> torch.Tensor:
     tokens, heads, width = q.shape
-    split = [t.view(rows, -1, t.shape[1], width).transpose(1, 2) for t in (q, k, v)]
-    made = scaled_dot_product_attention(*split, is_causal=True, enable_gqa=k.shape[1] != heads)
+    q, k, v = (t.view(rows, -1, t.shape[1], width).transpose(1, 2) for t in (q, k, v))
+    made = scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=k.shape[1] != heads)
     return made.transpose(1, 2).reshape(tokens, heads * width)
 
 
-def _by_bounds(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> torch.Tensor:
+def _by_bounds(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bounds: torch.Tensor, longest: int
+) -> torch.Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     tokens, heads, width = q.shape
@@ -54,8 +58,7 @@ def _by_bounds(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout
             options = {**options, "enable_gqa": True}
         else:
             k, v = (t.repeat_interleave(heads // k.shape[1], dim=1) for t in (k, v))
-    bounds = layout.bounds
-    made: Any = varlen_attn(q, k, v, bounds, bounds, layout.length, layout.length, **options)
+    made: Any = varlen_attn(q, k, v, bounds, bounds, longest, longest, **options)
     return made.reshape(tokens, heads * width)  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""Dropout whose mask is a pure function of (seed, site, place): nothing is stored, all is repeatable.
+"""Dropout whose mask is a pure function of (seed, site, place): nothing stored, all repeatable.
 
 So the backward pass makes the same mask again, a captured CUDA graph makes a new one at each replay
 (the seed is a tensor), and a resumed run makes the one that the interrupted run would have made.
@@ -24,7 +24,7 @@ class Dropout:
     def drop(
         self, x: torch.Tensor, site: int, *, add_to: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """`x` with its share of zeros and the rest scaled up; added in place to `add_to` if given."""
+        """`x` with its share of zeros and the rest scaled up; added to `add_to` if given."""
         if not self.share:
             return x if add_to is None else add_to.add_(x)
         kernels = kernels_for(x)

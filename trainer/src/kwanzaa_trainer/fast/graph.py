@@ -1,8 +1,8 @@
 """A micro-batch captured once as a CUDA graph and replayed: the GPU no longer waits for Python.
 
-One micro-batch launches thousands of kernels, and at one row of 2,048 tokens a fast GPU is done with
-them before Python has named the next. A graph needs the same shapes each time, so rows are padded
-to the full length; samples packed into them may be as many as were foreseen at the capture.
+One micro-batch launches thousands of kernels, and at one row of 2,048 tokens a fast GPU is done
+with them before Python has named the next. A graph needs the same shapes each time, so rows are
+padded to the full length; samples packed into them may be as many as the capture left room for.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ class _Captured:
 
 
 class Replayer:
-    """Captures when a shape is seen for the first time, replays from then on; one graph at a time."""
+    """Captures when a shape is seen first, replays from then on; one graph at a time."""
 
     def __init__(self, model: Model) -> None:
         """Nothing is captured yet."""
@@ -51,7 +51,7 @@ class Replayer:
         mine = _own(feed)
         # Weight zero: warming up must leave no gradient behind.
         mine.weight.zero_()
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):

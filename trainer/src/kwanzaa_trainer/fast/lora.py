@@ -106,7 +106,7 @@ class Mlp(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, groups: tuple[Group, Group], tools: Tools, wants_output: bool
+        ctx: Any, x: torch.Tensor, groups: tuple[Group, Group], tools: Tools, wants_output: bool,  # noqa: FBT001 -- autograd passes by position
     ) -> torch.Tensor:  # fmt: skip
         """`groups` are (gate and up, down)."""
         (gate, up), narrow = products(x, groups[0], tools)
@@ -136,11 +136,14 @@ def _through_down(
     The adapter of `down` needs silu(gate) * up for its own gradient, and the same sweep that makes
     the gradients of gate and up makes it: so the order is product by B, sweep, then the rest.
     """
-    low, number = down.low, 0
-    d_product = grad @ tools.scratch.values(down.weights[number])
-    if low is None or low.b[number] is None or low.grad_b[number] is None:
+    d_product = grad @ tools.scratch.values(down.weights[0])
+    low = down.low
+    if low is None:
         return d_product
-    d_narrow = grad @ low.b[number]
+    b, grad_b = low.b[0], low.grad_b[0]
+    if b is None or grad_b is None:
+        return d_product
+    d_narrow = grad @ b
     if tools.dropout.share:
         tools.dropout.drop(d_narrow @ low.a, down.site, add_to=d_product)
     else:
@@ -149,7 +152,6 @@ def _through_down(
     dropped = tools.dropout.drop(d_product, down.site)
     torch.mm(d_narrow.t(), dropped, out=low.grad_a)
     narrow = dropped @ low.a.t()
-    grad_b = low.grad_b[number]
     torch.addmm(grad_b, grad.t(), narrow, beta=0, alpha=low.scale, out=grad_b)
     return None
 

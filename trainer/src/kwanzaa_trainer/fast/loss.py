@@ -21,7 +21,7 @@ def head_loss(
     """
     grad = torch.empty_like(hidden)
     losses = []
-    pieces = (t.split(CHUNK_TOKENS) for t in (hidden, wanted, grad))
+    pieces = (torch.split(t, CHUNK_TOKENS) for t in (hidden, wanted, grad))
     for piece, labels, place in zip(*pieces, strict=True):
         logits = piece @ head.t()
         losses.append(cross_entropy(logits, labels, weight).sum())

@@ -53,7 +53,7 @@ class Scratch:
         return self._buffers[weight.slot]
 
     def forget(self) -> None:
-        """Trusts no buffer any more: what a CUDA graph replays must not count on what was before."""
+        """Trusts no buffer any more: a replayed graph must not count on what was there before."""
         self._holds.clear()
 
     def _buffer(self, weight: Weight) -> torch.Tensor:
