@@ -1,6 +1,6 @@
 """One GPU: how fast is the fast path, in how much memory, and does it compute the same?
 
-    python bench/gpu_fast.py --out DIR [--cells nf4 hf bf16 ...] [--limit 540]
+    python bench/gpu_fast.py --out DIR [--cells nf4 hf bf16 kernels] [--limit 540]
 
 Each cell runs in a process of its own with its own time limit, the most telling first, and adds its
 results to DIR/results.jsonl as they come: what is cut off loses only the rest. Without a GPU it
@@ -56,23 +56,33 @@ def main() -> int:
 
 
 def run_cell(out: Path, cell: str, limit_s: float) -> None:
-    """One cell in a process of its own; what it prints goes into DIR/<cell>.log."""
+    """One cell in a process of its own; what it prints is added to DIR/cells.log."""
     started = time.monotonic()
     command = [sys.executable, __file__, "--out", str(out), "--cell", cell]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with (out / f"{cell}.log").open("w") as log:
+    with (out / "cells.log").open("a+") as log:
+        log.write(f"\n==== {cell}\n")
+        log.flush()
+        begin = log.tell()
         try:
-            code = subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, timeout=limit_s, env=environment,
+            done = subprocess.run(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=limit_s,
+                env=environment,
                 check=False,
-            ).returncode  # fmt: skip
+            )
+            code = done.returncode
         except subprocess.TimeoutExpired:
             code = -1
+        log.seek(begin)
+        printed = log.read()
     took = time.monotonic() - started
     verdict = {0: "ran", -1: "ran into its limit"}.get(code, f"failed with {code}")
     print(f"{cell}: {verdict}, {took:.0f} s", flush=True)
     if code:
-        print((out / f"{cell}.log").read_text()[-1200:], flush=True)
+        print(printed[-1200:], flush=True)
 
 
 class Notebook:

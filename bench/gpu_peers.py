@@ -1,5 +1,6 @@
 """The same work by transformers.Trainer and by TRL, on the same base in the same run."""
 
+import tempfile
 import time
 from typing import Any
 
@@ -18,7 +19,7 @@ def transformers_trainer(book: Any) -> None:
     rows, clock = _rows(), _clock()
     trainer = Trainer(
         model=get_peft_model(base, _lora()),
-        args=TrainingArguments(**_arguments(book)),
+        args=TrainingArguments(**_arguments()),
         train_dataset=[{"input_ids": row, "labels": row} for row in rows],
         data_collator=_collate,
         callbacks=[clock],
@@ -39,7 +40,7 @@ def trl_trainer(book: Any) -> None:
             clock = _clock()
             trainer = trl.SFTTrainer(
                 model=_base(),
-                args=trl.SFTConfig(max_length=g.ROW, packing=packing, **_arguments(book)),
+                args=trl.SFTConfig(max_length=g.ROW, packing=packing, **_arguments()),
                 train_dataset=Dataset.from_dict({"input_ids": rows}),
                 processing_class=_tokenizer(),
                 peft_config=_lora(),
@@ -68,9 +69,9 @@ def _lora() -> Any:
     )
 
 
-def _arguments(book: Any) -> dict[str, Any]:
+def _arguments() -> dict[str, Any]:
     return {
-        "output_dir": str(book.out / "scratch"),
+        "output_dir": tempfile.mkdtemp(),
         "max_steps": 4,
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": g.ROWS_A_STEP,

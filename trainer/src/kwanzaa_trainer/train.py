@@ -11,7 +11,7 @@ from kwanzaa_compute.errors import RunError
 from kwanzaa_compute.store.folder import Done, TrainingPhase
 from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.charts import make_charts
-from kwanzaa_trainer.data import Reader
+from kwanzaa_trainer.data import DataSet, Reader
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
 from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
 from kwanzaa_trainer.learner import make_learner
@@ -20,11 +20,12 @@ from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, learn
 from kwanzaa_trainer.manifest import CheckpointName, Shelf, fetch_checkpoint, newest_verified
 from kwanzaa_trainer.memory import Footing
 from kwanzaa_trainer.model import base_sha256
-from kwanzaa_trainer.packing import one_by_one, pack
+from kwanzaa_trainer.packing import Row, one_by_one, pack
 from kwanzaa_trainer.report import Report, upload_adapter, write_adapter, write_documents
 from kwanzaa_trainer.schedule import plan_schedule
 from kwanzaa_trainer.site import Site
 from kwanzaa_trainer.stopping import StopWatch
+from kwanzaa_trainer.tokens import packed_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,12 @@ def _read(site: Site, inputs: Inputs, reader: Reader) -> tuple[Examples, Example
 def _examples(
     site: Site, reader: Reader, path: Path, shown_as: str, config: TrainingConfig
 ) -> Examples:
-    data = reader.read(path, shown_as, moved=lambda: site.moved(TrainingPhase.LOAD))
+    data = reader.read(
+        path,
+        shown_as,
+        moved=lambda: site.moved(TrainingPhase.LOAD),
+        cache=site.settings.cache or site.work / "tokens",
+    )
     if data.skipped:
         site.journal.say(
             "skipped",
@@ -149,12 +155,17 @@ def _examples(
             level="warning",
             lines=data.skipped,
         )
-    rows = (
-        pack(data.lengths, config.data.max_seq_length)
-        if config.data.packing
-        else one_by_one(len(data.samples))
-    )
-    return Examples(data, rows)
+    return Examples(data, _rows(data, config))
+
+
+def _rows(data: DataSet, config: TrainingConfig) -> list[Row]:
+    """The rows that samples are read in."""
+    length = config.data.max_seq_length
+    if not config.data.packing:
+        return one_by_one(len(data.samples))
+    if data.folder is None:
+        return pack(data.lengths, length)
+    return packed_once(data.folder, f"rows-{length}", lambda: pack(data.lengths, length))
 
 
 def _resume(site: Site, training: Training) -> None:
