@@ -130,19 +130,26 @@ def nf4(book: Notebook) -> None:
         book.note("reference nf4 all x1", **timed)
         del plain
     learner = g.learner_of(model, config, fast=True)
+    learner.fast.complain = lambda text: book.note("complaint", text=text)
     for every, rows in ((1, 1), (0, 1)):
         _rung(book, learner, data, quantised=True, every=every, rows=rows, timed=4)
     with book.attempt("profile"):
         learner.fast.recompute_every = 1
         _profile(book, learner, data)
-    with book.attempt("packed nf4 all x1"):
-        _packed(book, learner, every=1, rows=1)
     for every, rows in ((1, 4), (0, 4), (2, 1), (4, 1)):
         _rung(book, learner, data, quantised=True, every=every, rows=rows, timed=3)
+    with book.attempt("packed nf4 all x1"):
+        _packed(book, learner, every=1, rows=1)
     with book.attempt("eager nf4 all x1"):
         learner.fast.close()
         learner.fast.replayer, learner.fast.recompute_every = None, 1
         book.note("eager nf4 all x1", **g.steps(learner, data, rows=1, timed=2))
+    with book.attempt("dropout nf4 all x1"):
+        config = g.config_of(dropout=0.05)
+        del learner, model, base
+        g.settle()
+        dropping = g.learner_of(g.adapted(g.make_base(quantised=True), config), config, fast=True)
+        book.note("dropout nf4 all x1", **g.steps(dropping, data, rows=1, timed=3))
 
 
 def bf16(book: Notebook) -> None:
@@ -152,6 +159,7 @@ def bf16(book: Notebook) -> None:
     config = g.config_of(quantised=False)
     model = g.adapted(g.make_base(quantised=False), config)
     learner = g.learner_of(model, config, fast=True)
+    learner.fast.complain = lambda text: book.note("complaint", text=text)
     data = g.full_rows(64, seed=1)
     for rows in (4, 1):
         _rung(book, learner, data, quantised=False, every=0, rows=rows, timed=4)

@@ -121,6 +121,7 @@ def forced_short_of_memory(book: Any) -> None:
     raw["run"]["logging_steps"] = 1
     raw["evaluation"]["strategy"] = "no"
     raw["checkpointing"]["save_strategy"] = "no"
+    raw["checkpointing"]["verify_base_weights_unchanged"] = False
     raw["monitoring"] = {"tensorboard": {"enabled": False}}
     store.put(CONFIG, json.dumps(raw).encode())
     target = work / "run" / BASE_MODEL

@@ -163,6 +163,7 @@ def _fast_path(
             reason = str(error)
         else:
             fast.recompute_every = footing.recompute_every
+            fast.complain = lambda text: site.journal.say("path", text, level="warning")
             site.journal.say("path", f"taking the fast path: {fast.words}", path="fast")
             return fast
     if config.training.fast_path == "always":

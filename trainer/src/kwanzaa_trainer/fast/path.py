@@ -1,6 +1,7 @@
 """What the training loop holds of the fast path: make it, or hear why not; learn; measure."""
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,8 @@ class FastPath:
     """See `passes.learn`."""
     row_tokens: int = 0
     """The length that rows have when they are padded to be replayed; others are launched."""
+    complain: Callable[[str], None] = lambda _: None
+    """Hears what went otherwise than hoped."""
 
     @property
     def words(self) -> str:
@@ -52,8 +55,20 @@ class FastPath:
         """
         feed = self._feed(batch, weight, seed)
         if self.replayer is not None and feed.layout.length == self.row_tokens:
-            return self.replayer.learn(feed, self.recompute_every)
+            try:
+                return self.replayer.learn(feed, self.recompute_every)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._stop_replaying(error)
         return learn(self.model, feed, self.recompute_every)
+
+    def _stop_replaying(self, error: RuntimeError) -> None:
+        """What one driver cannot capture is slower launched, but just as right."""
+        self.close()
+        self.replayer = None
+        first = str(error).partition("\n")[0]
+        self.complain(f"cannot be captured, launching kernel by kernel from now on: {first}")
 
     def measure(self, batch: "Batch") -> torch.Tensor:
         """The summed loss of the answers as the parameters now are."""
