@@ -1,4 +1,4 @@
-"""Object storage behind one small interface: `file://`, `s3://`, `gs://`, `az://`.
+"""Object storage behind one small interface: `file://`, `s3://`, `gs://`, `az://`, `hf://`.
 
 Every call has a time-out and bounded retries, so a silent server never holds us. Neither
 exceptions nor `repr` carry a credential, a signed URL or a query string.
@@ -15,11 +15,13 @@ from urllib.parse import unquote, urlsplit
 
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
 from kwanzaa_compute.secret import Secret
+from kwanzaa_compute.store.hf import bucket_store
 
 if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
     from obstore.store import ObjectStore as ObstoreStore
 
-SCHEMES = ("file", "s3", "gs", "az")
+SCHEMES = ("file", "s3", "gs", "az", "hf")
 CALL_TIMEOUT_S = 60
 RETRY_FOR_S = 120
 CHUNK_BYTES = 8 << 20
@@ -211,11 +213,11 @@ def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
     if scheme == "file":
         _private_folder(url, folder)
         return LocalStore(prefix=folder)
-    return from_url(
-        url,
-        client_options={"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"},
-        retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)},
-    )
+    client: ClientConfig = {"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"}
+    retry: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)}
+    if scheme == "hf":
+        return bucket_store(url, client, retry, os.environ)
+    return from_url(url, client_options=client, retry_config=retry)
 
 
 def _private_folder(url: str, folder: Path) -> None:

@@ -1,0 +1,260 @@
+"""Repositories of the simulated Hub: models, data sets and Spaces, with commits and large files."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kwanzaa_compute.testing.loopback.wire import Reply, Request
+from kwanzaa_compute_huggingface.simulator.answers import (
+    HubError,
+    Route,
+    fields_of,
+    no_such_repository,
+    timestamp,
+)
+
+if TYPE_CHECKING:
+    from kwanzaa_compute_huggingface.simulator.hub import HubSimulator
+
+CREATE = {
+    "organization",
+    "type",
+    "visibility",
+    "private",
+    "sdk",
+    "hardware",
+    "sleepTimeSeconds",
+    "secrets",
+    "variables",
+    "volumes",
+    "license",
+}
+LARGE_BYTES = 10_000_000
+LARGE_ENDINGS = (".safetensors", ".bin", ".pt", ".zip", ".gz")
+_KIND = r"/api/(model|dataset|space)s/([^/]+/[^/]+)"
+_PREFIXES = {"model": "", "dataset": "datasets/", "space": "spaces/"}
+
+
+@dataclass(slots=True)
+class StoredFile:
+    """One file of a repository. `large`: it went the way of git LFS."""
+
+    content: bytes
+    large: bool
+
+    @property
+    def sha256(self) -> str:
+        """What it hashes to: its name as a large file."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def sha1(self) -> str:
+        """What git calls it."""
+        return hashlib.sha1(self.content, usedforsecurity=False).hexdigest()
+
+    @property
+    def tag(self) -> str:
+        """Its ETag."""
+        return self.sha256 if self.large else self.sha1
+
+
+@dataclass(slots=True)
+class Repository:
+    """One repository with its newest files; `commits` are its history, the newest last."""
+
+    kind: str
+    name: str
+    private: bool
+    created_at: float
+    settings: dict[str, Any] = field(default_factory=dict)
+    """For a Space: what its creator asked of it."""
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    commits: list[str] = field(default_factory=list)
+
+
+class Repositories:
+    """The routes of repositories. `on_change` is called after every commit, and after a delete."""
+
+    def __init__(self, hub: "HubSimulator", on_change: Callable[[Repository, bool], None]) -> None:
+        """Of this Hub."""
+        self._hub, self._on_change = hub, on_change
+        self.all: dict[tuple[str, str], Repository] = {}
+        self._large: dict[str, bytes] = {}
+        self.routes: list[Route] = [
+            ("POST", r"/api/repos/create", self._create),
+            ("DELETE", r"/api/repos/delete", self._delete),
+            ("POST", _KIND + r"/preupload/[^/]+", self._preupload),
+            ("POST", _KIND + r"/commit/[^/]+", self._commit),
+            ("GET", _KIND + r"(?:/revision/[^/]+)?", self._info),
+            ("GET", _KIND + r"/tree/[^/]+(?:/(.*))?", self._tree),
+            ("POST", _KIND + r"/super-squash/[^/]+", self._squash),
+            ("POST", r"/(?:(dataset|space)s/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", self._batch),
+            ("PUT", r"/_lfs/([0-9a-f]{64})", self._receive),
+            ("POST", r"/_lfs/verify", lambda _request: Reply(body={})),
+            ("GET", r"/_lfs/([0-9a-f]{64})", self._send),
+            ("GET", r"/(?:(dataset|space)s/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", self._resolve),
+            ("HEAD", r"/(?:(dataset|space)s/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", self._resolve),
+        ]
+
+    def find(self, request: Request, kind: str | None, name: str) -> Repository:
+        """The repository of that name; 404 where there is none for whoever asks."""
+        found = self.all.get((kind or "model", name))
+        if found is None or (found.private and not self._hub.may_see(request, name)):
+            raise no_such_repository()
+        return found
+
+    def _create(self, request: Request) -> Reply:
+        asked: dict[str, Any] = fields_of(request, {"name": str}, CREATE)
+        kind = asked.get("type") or "model"
+        owner = asked.get("organization") or self._hub.user_of(request)
+        self._hub.must_be_allowed(request, owner)
+        name = f"{owner}/{asked['name']}"
+        url = f"{self._hub.endpoint}/{_PREFIXES[kind]}{name}"
+        if (kind, name) in self.all:
+            raise HubError(409, "You already created this repo")
+        if kind == "space":
+            self._hub.spaces.check(asked)
+        private = asked.get("visibility") == "private" or bool(asked.get("private"))
+        made = Repository(kind, name, private, self._hub.cloud.clock.at, settings=asked)
+        self.all[kind, name] = made
+        return Reply(body={"url": url, "name": name, "id": hashlib.md5(name.encode()).hexdigest()})  # noqa: S324
+
+    def _delete(self, request: Request) -> Reply:
+        asked: dict[str, Any] = fields_of(request, {"name": str}, {"organization", "type"})
+        owner = asked.get("organization") or self._hub.user_of(request)
+        self._hub.must_be_allowed(request, owner)
+        found = self.find(request, asked.get("type"), f"{owner}/{asked['name']}")
+        del self.all[found.kind, found.name]
+        self._on_change(found, False)
+        return Reply(body=b"OK")
+
+    def _info(self, request: Request, kind: str, name: str) -> Reply:
+        found = self.find(request, kind, name)
+        return Reply(body=self.shown(found))
+
+    def shown(self, found: Repository) -> dict[str, Any]:
+        """A repository as the API shows it."""
+        return {
+            "_id": hashlib.md5(found.name.encode()).hexdigest()[:24],  # noqa: S324
+            "id": found.name,
+            "author": found.name.partition("/")[0],
+            "private": found.private,
+            "gated": False,
+            "disabled": False,
+            "sha": found.commits[-1] if found.commits else None,
+            "createdAt": timestamp(found.created_at),
+            "lastModified": timestamp(found.created_at),
+            "tags": [],
+            "likes": 0,
+            "downloads": 0,
+            "siblings": [{"rfilename": path} for path in sorted(found.files)],
+        }
+
+    def _preupload(self, request: Request, kind: str, name: str) -> Reply:
+        found = self.find(request, kind, name)
+        self._hub.must_be_allowed(request, name.partition("/")[0])
+        files = []
+        for asked in request.json()["files"]:
+            large = asked["size"] > LARGE_BYTES or asked["path"].endswith(LARGE_ENDINGS)
+            there = found.files.get(asked["path"])
+            files.append(
+                {
+                    "path": asked["path"],
+                    "uploadMode": "lfs" if large else "regular",
+                    "shouldIgnore": False,
+                    "oid": there.tag if there else None,
+                }
+            )
+        return Reply(body={"files": files})
+
+    def _batch(self, request: Request, kind: str | None, name: str) -> Reply:
+        self.find(request, kind, name)
+        objects = []
+        for asked in request.json()["objects"]:
+            answer = {"oid": asked["oid"], "size": asked["size"]}
+            if asked["oid"] not in self._large:
+                upload = {"href": f"{self._hub.endpoint}/_lfs/{asked['oid']}"}
+                verify = {"href": f"{self._hub.endpoint}/_lfs/verify"}
+                answer["actions"] = {"upload": upload, "verify": verify}
+            objects.append(answer)
+        return Reply(body={"transfer": "basic", "objects": objects})
+
+    def _receive(self, request: Request, oid: str) -> Reply:
+        if hashlib.sha256(request.body).hexdigest() != oid:
+            raise HubError(422, "The content does not hash to its name")
+        self._large[oid] = request.body
+        return Reply(body={})
+
+    def _send(self, _request: Request, oid: str) -> Reply:
+        return Reply(body=self._large[oid])
+
+    def _commit(self, request: Request, kind: str, name: str) -> Reply:
+        found = self.find(request, kind, name)
+        self._hub.must_be_allowed(request, name.partition("/")[0])
+        for line in request.body.splitlines():
+            operation = json.loads(line)
+            self._apply(found, operation["key"], operation["value"])
+        oid = hashlib.sha1(request.body + name.encode(), usedforsecurity=False).hexdigest()
+        found.commits.append(oid)
+        self._on_change(found, True)
+        url = f"{self._hub.endpoint}/{_PREFIXES[kind]}{name}/commit/{oid}"
+        said = {"success": True, "commitUrl": url, "commitOid": oid, "hookOutput": ""}
+        return Reply(body=said)
+
+    def _apply(self, found: Repository, key: str, value: dict[str, Any]) -> None:
+        match key:
+            case "file":
+                found.files[value["path"]] = StoredFile(base64.b64decode(value["content"]), False)
+            case "lfsFile" if value["oid"] in self._large:
+                found.files[value["path"]] = StoredFile(self._large[value["oid"]], True)
+            case "lfsFile":
+                raise HubError(400, f"There is no large file {value['oid']}")
+            case "deletedFile":
+                found.files.pop(value["path"], None)
+            case "deletedFolder":
+                folder = value["path"].rstrip("/") + "/"
+                found.files = {p: f for p, f in found.files.items() if not p.startswith(folder)}
+
+    def _tree(self, request: Request, kind: str, name: str, folder: str | None) -> Reply:
+        found = self.find(request, kind, name)
+        prefix = f"{folder}/" if folder else ""
+        return Reply(
+            body=[_listed(path, file) for path, file in found.files.items() if path.startswith(prefix)]
+        )
+
+    def _squash(self, request: Request, kind: str, name: str) -> Reply:
+        found = self.find(request, kind, name)
+        self._hub.must_be_allowed(request, name.partition("/")[0])
+        del found.commits[:-1]
+        return Reply(body={})
+
+    def _resolve(self, request: Request, kind: str | None, name: str, path: str) -> Reply:
+        found = self.find(request, kind, name)
+        file = found.files.get(path)
+        if file is None:
+            raise HubError(404, "Entry not found", code="EntryNotFound")
+        headers = {
+            "X-Repo-Commit": found.commits[-1],
+            "ETag": f'"{file.tag}"',
+            "Accept-Ranges": "bytes",
+        }
+        if file.large:
+            linked = {"X-Linked-Etag": f'"{file.tag}"', "X-Linked-Size": str(len(file.content))}
+            where = {"Location": f"{self._hub.endpoint}/_lfs/{file.sha256}"}
+            return Reply(302, b"", {**headers, **linked, **where})
+        return Reply(body=file.content, headers=headers)
+
+
+def _listed(path: str, file: StoredFile) -> dict[str, Any]:
+    listed: dict[str, Any] = {
+        "type": "file",
+        "path": path,
+        "size": len(file.content),
+        "oid": file.sha1,
+    }
+    if file.large:
+        listed["lfs"] = {"oid": file.sha256, "size": len(file.content), "pointerSize": 134}
+    return listed
