@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from kwanzaa_compute.testing.loopback.wire import Reply, Request
 from kwanzaa_compute_huggingface.simulator.answers import (
     HubError,
@@ -32,6 +34,7 @@ CREATE = {
     "volumes",
     "license",
 }
+CARD_PARTS = 3
 LARGE_BYTES = 10_000_000
 LARGE_ENDINGS = (".safetensors", ".bin", ".pt", ".zip", ".gz")
 _KIND = r"/api/(model|dataset|space)s/([^/]+/[^/]+)"
@@ -86,6 +89,7 @@ class Repositories:
         self.routes: list[Route] = [
             ("POST", r"/api/repos/create", self._create),
             ("DELETE", r"/api/repos/delete", self._delete),
+            ("POST", r"/api/validate-yaml", _validate_card),
             ("POST", _KIND + r"/preupload/[^/]+", self._preupload),
             ("POST", _KIND + r"/commit/[^/]+", self._commit),
             ("GET", _KIND + r"(?:/revision/[^/]+)?", self._info),
@@ -246,6 +250,19 @@ class Repositories:
             where = {"Location": f"{self._hub.endpoint}/_lfs/{file.sha256}"}
             return Reply(302, b"", {**headers, **linked, **where})
         return Reply(body=file.content, headers=headers)
+
+
+def _validate_card(request: Request) -> Reply:
+    """Whether the front matter of a README is one: a Space's names its SDK."""
+    asked: dict[str, Any] = fields_of(request, {"content": str, "repoType": str}, set())
+    parts = asked["content"].split("---\n")
+    try:
+        card = yaml.safe_load(parts[1]) if len(parts) > CARD_PARTS - 1 else {}
+    except yaml.YAMLError as error:
+        return Reply(400, {"errors": [{"message": str(error)}], "warnings": []})
+    if asked["repoType"] == "space" and card.get("sdk") not in {"docker", "gradio", "static"}:
+        return Reply(400, {"errors": [{"message": '"sdk" must be one of [...]'}], "warnings": []})
+    return Reply(body={"errors": [], "warnings": []})
 
 
 def _listed(path: str, file: StoredFile) -> dict[str, Any]:
