@@ -11,6 +11,7 @@ user makes a limited key once and names it.
 | `s3://` | else temporary keys from STS, with a policy for the folder alone | 12 h |
 | `az://` | your `KWANZAA_STORE_SAS`, limited by you | never |
 | `az://` | else a signature for the container, made from the account's key | the run |
+| `hf://` | the S3 keys of the token that you limited to the bucket: they open nothing else | never |
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.errors import CredentialsError
 from kwanzaa_compute.secret import Secret
+from kwanzaa_compute.store import hf
 
 Environment = Mapping[str, str]
 MOST_STS_HOURS = 12.0
@@ -28,6 +30,7 @@ MARGIN_HOURS = 0.5
 ADDRESSES: Mapping[str, tuple[str, ...]] = {
     "s3": ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT", "AZURE_ALLOW_HTTP"),
+    "hf": (hf.ENDPOINT,),
 }
 """What else a machine must know of a store, none of it secret."""
 
@@ -95,6 +98,9 @@ def _maker(store_url: str, environment: Environment) -> tuple[Maker, float | Non
             from kwanzaa_compute.store import sas
 
             return sas.grant, None
+        case "hf":
+            hf.keys(environment)
+            return _bucket_keys, None
     raise CredentialsError(
         f"no right to {scheme}:// can be made that is narrow enough for a rented machine",
         mend=_LIMITED_KEY.get(scheme, "choose another --store: s3://, az:// or hf://"),
@@ -116,6 +122,10 @@ def _limited_key(_url: str, environment: Environment, _hours: float, _now: float
 
 def _limited_sas(_url: str, environment: Environment, _hours: float, _now: float) -> StoreGrant:
     return StoreGrant(secrets={"AZURE_STORAGE_SAS_TOKEN": Secret(environment["KWANZAA_STORE_SAS"])})
+
+
+def _bucket_keys(_url: str, environment: Environment, _hours: float, _now: float) -> StoreGrant:
+    return StoreGrant(secrets=hf.keys(environment))
 
 
 def addresses(store_url: str, environment: Environment) -> dict[str, str]:

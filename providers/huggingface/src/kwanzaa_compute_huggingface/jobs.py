@@ -13,7 +13,7 @@ from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute_huggingface import JOBS
 from kwanzaa_compute_huggingface.hardware import offers_of
 from kwanzaa_compute_huggingface.hub import OURS, Hub
-from kwanzaa_compute_huggingface.images import IMAGE
+from kwanzaa_compute_huggingface.images import image_for
 from kwanzaa_compute_huggingface.meaning import FORBIDDEN, UNAUTHORISED, is_missing, status_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class JobsDriver:
         namespace = self._hub.namespace
         info = self._hub.call(
             lambda api: api.run_job(
-                image=job.image or IMAGE,
+                image=job.image or image_for(offer.gpu),
                 command=list(job.argv),
                 env=dict(job.env),
                 secrets={name: secret.reveal() for name, secret in job.secrets.items()},

@@ -12,7 +12,7 @@ from kwanzaa_compute.secret import Secret
 from kwanzaa_compute_huggingface import SPACES
 from kwanzaa_compute_huggingface.hardware import offers_of
 from kwanzaa_compute_huggingface.hub import HUB, Hub
-from kwanzaa_compute_huggingface.images import IMAGE
+from kwanzaa_compute_huggingface.images import image_for
 from kwanzaa_compute_huggingface.space_files import space_files
 from kwanzaa_compute_huggingface.space_machine import SpaceMachines, Wanted, own_name
 
@@ -52,7 +52,7 @@ class SpacesDriver:
         wanted = Wanted(
             offer.id,
             sleep_s=seconds,
-            files=space_files(job.name, job.image or IMAGE),
+            files=space_files(job.name, job.image or image_for(offer.gpu)),
             variables=variables,
             secrets=secrets,
         )
