@@ -26,19 +26,21 @@ OURS = re.compile(r"kwz-[A-Za-z0-9._-]+")
 class Hub:
     """Calls as one user. Made without asking anybody; the user's name is looked up once."""
 
-    def __init__(self, context: DriverContext) -> None:
+    def __init__(self, context: DriverContext, *, call_s: float = CALL_S) -> None:
         """Token and names come from `HF_TOKEN`, `HF_NAMESPACE`, `HF_ENDPOINT`."""
+        self._call_s = call_s
         environment = context.environment
         self.endpoint = (context.endpoint or environment.get("HF_ENDPOINT") or HUB).rstrip("/")
         self._token = environment.get("HF_TOKEN", "")
         self._namespace = environment.get("HF_NAMESPACE", "")
         self._monotonic = context.clock.monotonic
 
-    def call(self, call: Callable[["HfApi"], T], *, seconds: float = CALL_S) -> T:
+    def call(self, call: Callable[["HfApi"], T], *, seconds: float | None = None) -> T:
         """What the call returns; raises its own error, or `TimeoutError`."""
         if not self._token:
             raise NoTokenError
-        return within(seconds, lambda: call(self._api()), monotonic=self._monotonic)
+        limit_s = self._call_s if seconds is None else seconds
+        return within(limit_s, lambda: call(self._api()), monotonic=self._monotonic)
 
     def lines(self, stream: Callable[["HfApi"], Iterable[str]]) -> list[str]:
         """The lines that a stream has given until it ends, or until `LOGS_S` have passed."""
