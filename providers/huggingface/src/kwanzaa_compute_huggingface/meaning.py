@@ -19,7 +19,11 @@ CONFLICT, TOO_LARGE, UNPROCESSABLE, TOO_MANY = 409, 413, 422, 429
 
 
 class NoTokenError(Exception):
-    """There is no token to ask with."""
+    """There is no token to ask with, in the variable of that name."""
+
+    def __init__(self, variable: str = "HF_TOKEN") -> None:
+        super().__init__(variable)
+        self.variable = variable
 
 
 class CannotExpressError(Exception):
@@ -41,8 +45,8 @@ def meaning_of(error: Exception, *, hidden: Iterable[str] = ()) -> ProviderError
             inner = meaning_of(cause, hidden=hidden) if isinstance(cause, Exception) else None
             # What exists already is found by its name and ended.
             return TransientError(f"a launch was left half made: {inner.message if inner else ''}")
-        case NoTokenError():
-            return _no_token()
+        case NoTokenError(variable=variable):
+            return _no_token(variable)
         case CannotExpressError():
             return InvalidRequestError(str(error), nothing_was_created=True)
         case TimeoutError():
@@ -116,10 +120,10 @@ def _by_name(error: Exception, words: str) -> ProviderError:
             return TransientError(f"{name}: {words}" if words else name)
 
 
-def _no_token() -> ProviderError:
+def _no_token(variable: str = "HF_TOKEN") -> ProviderError:
     return CredentialsError(
-        "there is no Hugging Face token",
-        mend=f"make one at {TOKENS}, then export HF_TOKEN=hf_...",
+        f"there is no Hugging Face token in {variable}",
+        mend=f"make one at {TOKENS}, then export {variable}=hf_...",
         nothing_was_created=True,
     )
 
