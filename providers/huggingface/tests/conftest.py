@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from kwanzaa_compute_huggingface.simulator import HubSimulator
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import DriverContext, Job
 from kwanzaa_compute.testing.samples import sample_job
+from kwanzaa_compute_huggingface.simulator import HubSimulator
 
 WORK = "import sys, time; print('hello', flush=True); time.sleep(float(sys.argv[1]))"
 

@@ -1,17 +1,10 @@
-"""AutoTrain: what it claims, what it is told, and what is refused because it has no words for it."""
+"""AutoTrain: what it claims, what it is told, and what is refused for want of words."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kwanzaa_compute_huggingface import kwanzaa_providers
-from kwanzaa_compute_huggingface.autotrain import AutoTrainDriver
-from kwanzaa_compute_huggingface.meaning import CannotExpressError
-from kwanzaa_compute_huggingface.simulator import HubSimulator
-from kwanzaa_compute_huggingface.simulator.hub import TOKEN
-from kwanzaa_compute_huggingface.spaces import PAUSE_TOKEN
-from kwanzaa_compute_huggingface.translation import parameters_of, refusals
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.config import TrainingConfig, parse
@@ -20,6 +13,13 @@ from kwanzaa_compute.errors import CredentialsError, InvalidRequestError, QuotaE
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.testing.conformance import DriverConformance, Harness
 from kwanzaa_compute.testing.samples import sample_job
+from kwanzaa_compute_huggingface import kwanzaa_providers
+from kwanzaa_compute_huggingface.autotrain import AutoTrainDriver
+from kwanzaa_compute_huggingface.meaning import CannotExpressError
+from kwanzaa_compute_huggingface.simulator import HubSimulator
+from kwanzaa_compute_huggingface.simulator.hub import TOKEN
+from kwanzaa_compute_huggingface.spaces import PAUSE_TOKEN
+from kwanzaa_compute_huggingface.translation import parameters_of, refusals
 
 CONFIG = "model: {base_model_id: org/base}\ndata: {train_file: train.jsonl}\n"
 ROW = b'{"messages": [{"role": "user", "content": "Hi"}]}\n'

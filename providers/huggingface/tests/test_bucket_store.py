@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kwanzaa_compute_huggingface.simulator.gateway import KEY_ID, SECRET_KEY, BucketGateway
 
 from kwanzaa_compute.errors import (
     CredentialsError,
@@ -17,6 +16,7 @@ from kwanzaa_compute.errors import (
 from kwanzaa_compute.store import Done, Heartbeat, ObjectStore, RunFolder, open_store
 from kwanzaa_compute.store.grants import grant, grant_hours
 from kwanzaa_compute.store.objects import file_sha256
+from kwanzaa_compute_huggingface.simulator.gateway import KEY_ID, SECRET_KEY, BucketGateway
 
 URL = "hf://buckets/me/runs/all/r1"
 
@@ -134,7 +134,9 @@ def test_without_keys_it_is_said_where_they_are_made(monkeypatch: pytest.MonkeyP
     assert "Generate S3 credentials" in caught.value.mend
 
 
-@pytest.mark.parametrize("url", ["hf://me/runs", "hf://buckets/me", "hf://datasets/me/runs", "hf://"])
+@pytest.mark.parametrize(
+    "url", ["hf://me/runs", "hf://buckets/me", "hf://datasets/me/runs", "hf://"]
+)
 def test_a_url_that_is_no_bucket_is_refused(gateway: BucketGateway, url: str) -> None:
     with pytest.raises(UsageError, match="not a storage bucket") as caught:
         open_store(url)

@@ -5,13 +5,13 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from kwanzaa_compute_huggingface.deadline import within
-from kwanzaa_compute_huggingface.hub import Hub
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import DriverContext
 from kwanzaa_compute.errors import InvalidRequestError, TransientError
 from kwanzaa_compute.testing.loopback.wire import Reply, Request, WireServer
+from kwanzaa_compute_huggingface.deadline import within
+from kwanzaa_compute_huggingface.hub import Hub
 
 DEADLINE_S = 0.5
 PATIENCE_S = 30.0

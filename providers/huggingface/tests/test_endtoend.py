@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kwanzaa_compute_huggingface.simulator import HubSimulator
-from kwanzaa_compute_huggingface.simulator.gateway import BucketGateway
 
 from kwanzaa_compute.testing.endtoend import DriverEndToEnd
+from kwanzaa_compute_huggingface.simulator import HubSimulator
+from kwanzaa_compute_huggingface.simulator.gateway import BucketGateway
 
 pytestmark = pytest.mark.slow
 

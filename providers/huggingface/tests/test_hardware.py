@@ -4,12 +4,12 @@ from decimal import Decimal
 
 import pytest
 from huggingface_hub import JobHardwareInfo
-from kwanzaa_compute_huggingface.hardware import offers_of, usd_per_hour
-from kwanzaa_compute_huggingface.images import FOR_BLACKWELL, FOR_MOST, image_for
-from kwanzaa_compute_huggingface.simulator.flavours import JOBS
 
 from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute_huggingface.hardware import offers_of, usd_per_hour
+from kwanzaa_compute_huggingface.images import FOR_BLACKWELL, FOR_MOST, image_for
+from kwanzaa_compute_huggingface.simulator.flavours import JOBS
 
 
 def offers() -> dict[str, Offer]:

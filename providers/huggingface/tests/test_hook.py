@@ -3,10 +3,9 @@
 import subprocess
 import sys
 
-from kwanzaa_compute_huggingface import kwanzaa_providers
-
 from kwanzaa_compute.drivers.contract import Deadline, DriverContext, Feature
 from kwanzaa_compute.drivers.plugins import build_driver, build_simulator, discover
+from kwanzaa_compute_huggingface import kwanzaa_providers
 
 
 def test_the_package_brings_three_providers_and_loads_no_sdk() -> None:

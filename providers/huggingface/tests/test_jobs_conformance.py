@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import pytest
-from kwanzaa_compute_huggingface import kwanzaa_providers
-from kwanzaa_compute_huggingface.jobs import JobsDriver
-from kwanzaa_compute_huggingface.simulator import HubSimulator
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import DriverContext, Job
 from kwanzaa_compute.testing.conformance import DriverConformance, Harness
+from kwanzaa_compute_huggingface import kwanzaa_providers
+from kwanzaa_compute_huggingface.jobs import JobsDriver
+from kwanzaa_compute_huggingface.simulator import HubSimulator
 
 
 class TestJobs(DriverConformance):

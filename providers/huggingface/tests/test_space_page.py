@@ -4,19 +4,18 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting
+from kwanzaa_compute.testing.samples import sample_job
 from kwanzaa_compute_huggingface.page import Progress
 from kwanzaa_compute_huggingface.simulator import HubSimulator
 from kwanzaa_compute_huggingface.simulator.hub import TOKEN
 from kwanzaa_compute_huggingface.space_files import space_files
 from kwanzaa_compute_huggingface.spaces import PAUSE_TOKEN, SpacesDriver
-
-from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting
-from kwanzaa_compute.testing.samples import sample_job
 
 PATIENCE_S = 60.0
 STEPS = "print('2026 step 3/8: loss 1.2345, 90 tokens/s', flush=True); import time; time.sleep(600)"
@@ -131,10 +130,10 @@ def test_a_restart_of_what_is_done_does_nothing_and_pauses_again(
 
 
 @pytest.fixture
-def container(tmp_path: Path) -> Iterator[dict[str, str]]:
+def container(tmp_path: Path) -> dict[str, str]:
     """A Space's environment and its file, without any Hub."""
     (tmp_path / "page.py").write_bytes(space_files("kwz-me-r1-1", "image")["page.py"])
-    yield {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": ""}
+    return {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": "0", "PYTHONPATH": ""}
 
 
 def test_a_restart_after_the_time_is_up_runs_nothing(

@@ -8,10 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from kwanzaa_compute_huggingface.jobs import JobsDriver
-from kwanzaa_compute_huggingface.simulator import HubSimulator
-from kwanzaa_compute_huggingface.simulator.hub import TOKEN
-from kwanzaa_compute_huggingface.spaces import SpacesDriver
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import Driver, DriverContext, Job, Phase, Sighting
@@ -28,6 +24,10 @@ from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.testing.loopback.wire import Reply, Request
 from kwanzaa_compute.testing.samples import sample_job
 from kwanzaa_compute.testing.weather import Faults, Weather
+from kwanzaa_compute_huggingface.jobs import JobsDriver
+from kwanzaa_compute_huggingface.simulator import HubSimulator
+from kwanzaa_compute_huggingface.simulator.hub import TOKEN
+from kwanzaa_compute_huggingface.spaces import SpacesDriver
 
 PATIENCE_S = 60.0
 CREATES = {"jobs": "/api/jobs/.*", "spaces": "/api/repos/create"}

@@ -11,7 +11,7 @@ user makes a limited key once and names it.
 | `s3://` | else temporary keys from STS, with a policy for the folder alone | 12 h |
 | `az://` | your `KWANZAA_STORE_SAS`, limited by you | never |
 | `az://` | else a signature for the container, made from the account's key | the run |
-| `hf://` | the S3 keys of the token that you limited to the bucket: they open nothing else | never |
+| `hf://` | the S3 keys of a token that you limited to the bucket | never |
 """
 
 from collections.abc import Callable, Mapping

@@ -96,4 +96,3 @@ class _Keys:
 
 def _on_this_machine(gateway: str) -> bool:
     return urlsplit(gateway).hostname in {"127.0.0.1", "localhost", "::1"}
-

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from kwanzaa_compute.drivers.contract import Phase, Sighting
 from kwanzaa_compute.secret import Secret
@@ -20,7 +20,7 @@ from kwanzaa_compute_huggingface.meaning import (
 )
 
 if TYPE_CHECKING:
-    from huggingface_hub import SpaceRuntime
+    from huggingface_hub import SpaceHardware, SpaceRuntime
 
 PHASES: Mapping[str, Phase] = {
     "NO_APP_FILE": Phase.STARTING,
@@ -78,11 +78,11 @@ class SpaceMachines:
                 repo_type="space",
                 private=True,
                 space_sdk="docker",
-                space_hardware=wanted.flavour,
+                # The SDK lists the flavours of its day; the Hub takes those of today.
+                space_hardware=cast("SpaceHardware", wanted.flavour),
                 space_sleep_time=wanted.sleep_s,
                 space_secrets=[
-                    {"key": key, "value": secret.reveal()}
-                    for key, secret in wanted.secrets.items()
+                    {"key": key, "value": secret.reveal()} for key, secret in wanted.secrets.items()
                 ],
                 space_variables=[
                     {"key": key, "value": value} for key, value in wanted.variables.items()
@@ -117,8 +117,10 @@ class SpaceMachines:
         )
         for item in listed:
             if self._mine(item.id.partition("/")[2]):
-                yield self.inspect(item.id) if item.runtime is None else self._sighting(
-                    item.id, item.runtime
+                yield (
+                    self.inspect(item.id)
+                    if item.runtime is None
+                    else self._sighting(item.id, item.runtime)
                 )
 
     def end(self, space: str) -> None:

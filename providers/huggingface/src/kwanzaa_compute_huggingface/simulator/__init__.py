@@ -1,5 +1,7 @@
-"""The Hub on loopback: its real wire protocol over machines that really run. For tests and
-`--simulate`; nothing here is needed to rent a machine."""
+"""The Hub on loopback: its real wire protocol over machines that really run.
+
+For tests and `--simulate`; nothing here is needed to rent a machine.
+"""
 
 from kwanzaa_compute_huggingface.simulator.hub import HubSimulator
 

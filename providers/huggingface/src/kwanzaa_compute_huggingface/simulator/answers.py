@@ -45,7 +45,9 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def fields_of(request: Request, required: Mapping[str, type], allowed: set[str]) -> dict[str, object]:
+def fields_of(
+    request: Request, required: Mapping[str, type], allowed: set[str]
+) -> dict[str, object]:
     """The JSON object of a request; 400 where it lacks a field, or has one that nobody knows."""
     try:
         body = request.json()

@@ -30,7 +30,7 @@ class Image:
     env: dict[str, str] = field(default_factory=dict)
     entrypoint: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
-    folder: PurePosixPath = PurePosixPath("/")
+    folder: PurePosixPath = field(default_factory=lambda: PurePosixPath("/"))
     log: list[str] = field(default_factory=list)
 
     @property
@@ -62,7 +62,7 @@ def _instructions(dockerfile: str) -> list[str]:
 def _apply(image: Image, word: str, rest: str, files: Mapping[str, bytes]) -> None:
     match word:
         case "FROM":
-            image.base = rest.split()[0]
+            image.base = rest.split(maxsplit=1)[0]
         case "WORKDIR":
             image.folder = image.folder / rest
         case "ENV":

@@ -30,14 +30,15 @@ class BucketGateway:
     def __init__(self, namespace: str, *buckets: str) -> None:
         """Has these buckets, empty."""
         self.namespace, self._buckets = namespace, buckets
+        self._s3: Client
         self.keys = {KEY_ID}
         self._on_the_way: dict[str, Request] = {}
 
     def __enter__(self) -> Self:
-        from moto.server import create_backend_app
+        from moto.moto_server.werkzeug_app import create_backend_app
         from werkzeug.test import Client
 
-        self._s3: Client = Client(create_backend_app("s3"))
+        self._s3 = Client(create_backend_app("s3"))
         for bucket in self._buckets:
             self._s3.put(f"/{bucket}", base_url="http://127.0.0.1")
         self.server = WireServer(self._answer)

@@ -101,21 +101,22 @@ class HubSimulator:
     def _whoami(self, request: Request) -> Reply:
         user = self.user_of(request)
         token = {"displayName": "simulated", "role": "write"}
-        return Reply(
-            body={"type": "user", "name": user, "id": "0", "auth": {"accessToken": token}}
-        )
+        return Reply(body={"type": "user", "name": user, "id": "0", "auth": {"accessToken": token}})
 
     def _handle(self, request: Request) -> Reply:
         try:
-            if request.bearer and request.bearer not in self.tokens:
-                raise HubError(401, REFUSED)
-            for method, path, handler in self._routes:
-                found = re.fullmatch(path, request.path) if method == request.method else None
-                if found is not None:
-                    return handler(request, *found.groups())
-            raise HubError(404, f"There is no route {request.method} {request.path}")
+            return self._answer(request)
         except HubError as error:
             return error.reply
+
+    def _answer(self, request: Request) -> Reply:
+        if request.bearer and request.bearer not in self.tokens:
+            raise HubError(401, REFUSED)
+        for method, path, handler in self._routes:
+            found = re.fullmatch(path, request.path) if method == request.method else None
+            if found is not None:
+                return handler(request, *found.groups())
+        raise HubError(404, f"There is no route {request.method} {request.path}")
 
     def _started(self, machine: SimMachine) -> None:
         if is_job(machine):

@@ -220,4 +220,3 @@ def _spec(machine: SimMachine) -> dict[str, Any]:
 def _shell_code(machine: SimMachine) -> int:
     code = machine.exit_code or 0
     return 128 - code if code < 0 else code
-

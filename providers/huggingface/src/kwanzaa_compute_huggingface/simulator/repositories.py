@@ -95,7 +95,11 @@ class Repositories:
             ("GET", _KIND + r"(?:/revision/[^/]+)?", self._info),
             ("GET", _KIND + r"/tree/[^/]+(?:/(.*))?", self._tree),
             ("POST", _KIND + r"/super-squash/[^/]+", self._squash),
-            ("POST", r"/(?:(dataset|space)s/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", self._batch),
+            (
+                "POST",
+                r"/(?:(dataset|space)s/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch",
+                self._batch,
+            ),
             ("PUT", r"/_lfs/([0-9a-f]{64})", self._receive),
             ("POST", r"/_lfs/verify", lambda _request: Reply(body={})),
             ("GET", r"/_lfs/([0-9a-f]{64})", self._send),
@@ -226,7 +230,9 @@ class Repositories:
         found = self.find(request, kind, name)
         prefix = f"{folder}/" if folder else ""
         return Reply(
-            body=[_listed(path, file) for path, file in found.files.items() if path.startswith(prefix)]
+            body=[
+                _listed(path, file) for path, file in found.files.items() if path.startswith(prefix)
+            ]
         )
 
     def _squash(self, request: Request, kind: str, name: str) -> Reply:
