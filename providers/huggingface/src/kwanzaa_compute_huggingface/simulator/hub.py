@@ -60,6 +60,7 @@ class HubSimulator:
 
     def __exit__(self, *_: object) -> None:
         self.server.close()
+        self.repositories.close()
         self.cloud.close()
 
     def adapt(self, info: ProviderInfo) -> ProviderInfo:

@@ -17,6 +17,7 @@ from kwanzaa_compute_huggingface.simulator.answers import (
     no_such_repository,
     timestamp,
 )
+from kwanzaa_compute_huggingface.simulator.large_files import LargeFiles
 
 if TYPE_CHECKING:
     from kwanzaa_compute_huggingface.simulator.hub import HubSimulator
@@ -85,7 +86,7 @@ class Repositories:
         """Of this Hub."""
         self._hub, self._on_change = hub, on_change
         self.all: dict[tuple[str, str], Repository] = {}
-        self._large: dict[str, bytes] = {}
+        self._large = LargeFiles()
         self.routes: list[Route] = [
             ("POST", r"/api/repos/create", self._create),
             ("DELETE", r"/api/repos/delete", self._delete),
@@ -100,12 +101,13 @@ class Repositories:
                 r"/(?:(dataset|space)s/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch",
                 self._batch,
             ),
-            ("PUT", r"/_lfs/([0-9a-f]{64})", self._receive),
-            ("POST", r"/_lfs/verify", lambda _request: Reply(body={})),
-            ("GET", r"/_lfs/([0-9a-f]{64})", self._send),
             ("GET", r"/(?:(dataset|space)s/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", self._resolve),
             ("HEAD", r"/(?:(dataset|space)s/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", self._resolve),
         ]
+
+    def close(self) -> None:
+        """Ends the storage of large files."""
+        self._large.server.close()
 
     def find(self, request: Request, kind: str | None, name: str) -> Repository:
         """The repository of that name; 404 where there is none for whoever asks."""
@@ -183,21 +185,12 @@ class Repositories:
         objects = []
         for asked in request.json()["objects"]:
             answer = {"oid": asked["oid"], "size": asked["size"]}
-            if asked["oid"] not in self._large:
-                upload = {"href": f"{self._hub.endpoint}/_lfs/{asked['oid']}"}
-                verify = {"href": f"{self._hub.endpoint}/_lfs/verify"}
+            if asked["oid"] not in self._large.contents:
+                upload = {"href": f"{self._large.url}/{asked['oid']}"}
+                verify = {"href": f"{self._large.url}/verify"}
                 answer["actions"] = {"upload": upload, "verify": verify}
             objects.append(answer)
         return Reply(body={"transfer": "basic", "objects": objects})
-
-    def _receive(self, request: Request, oid: str) -> Reply:
-        if hashlib.sha256(request.body).hexdigest() != oid:
-            raise HubError(422, "The content does not hash to its name")
-        self._large[oid] = request.body
-        return Reply(body={})
-
-    def _send(self, _request: Request, oid: str) -> Reply:
-        return Reply(body=self._large[oid])
 
     def _commit(self, request: Request, kind: str, name: str) -> Reply:
         found = self.find(request, kind, name)
@@ -216,8 +209,8 @@ class Repositories:
         match key:
             case "file":
                 found.files[value["path"]] = StoredFile(base64.b64decode(value["content"]), False)
-            case "lfsFile" if value["oid"] in self._large:
-                found.files[value["path"]] = StoredFile(self._large[value["oid"]], True)
+            case "lfsFile" if value["oid"] in self._large.contents:
+                found.files[value["path"]] = StoredFile(self._large.contents[value["oid"]], True)
             case "lfsFile":
                 raise HubError(400, f"There is no large file {value['oid']}")
             case "deletedFile":
@@ -253,7 +246,7 @@ class Repositories:
         }
         if file.large:
             linked = {"X-Linked-Etag": f'"{file.tag}"', "X-Linked-Size": str(len(file.content))}
-            where = {"Location": f"{self._hub.endpoint}/_lfs/{file.sha256}"}
+            where = {"Location": f"{self._large.url}/{file.sha256}"}
             return Reply(302, b"", {**headers, **linked, **where})
         return Reply(body=file.content, headers=headers)
 
