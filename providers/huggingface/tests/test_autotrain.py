@@ -8,7 +8,10 @@ import pytest
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.config import TrainingConfig, parse
-from kwanzaa_compute.drivers.contract import DriverContext, Job
+from kwanzaa_compute.compute import Options
+from kwanzaa_compute.compute.simulation import compute_over
+from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase
+from kwanzaa_compute.drivers.plugins import discover
 from kwanzaa_compute.errors import CredentialsError, InvalidRequestError, QuotaError
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.testing.conformance import DriverConformance, Harness
@@ -18,6 +21,7 @@ from kwanzaa_compute_huggingface.autotrain import AutoTrainDriver
 from kwanzaa_compute_huggingface.meaning import CannotExpressError
 from kwanzaa_compute_huggingface.simulator import HubSimulator
 from kwanzaa_compute_huggingface.simulator.hub import TOKEN
+from kwanzaa_compute_huggingface.simulator.stand_ins import AUTOTRAIN
 from kwanzaa_compute_huggingface.spaces import PAUSE_TOKEN
 from kwanzaa_compute_huggingface.translation import parameters_of, refusals
 
@@ -94,6 +98,43 @@ def test_its_space_is_told_what_our_config_says(
     driver.terminate(machine_id)
     assert hub.repositories.all == {}
     assert hub.cloud.billing == []
+
+
+def test_its_own_program_runs_and_pauses_the_space(
+    hub: HubSimulator, driver: AutoTrainDriver, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = "kwanzaa_compute_huggingface.simulator.stand_ins.AUTOTRAIN"
+    text = AUTOTRAIN.replace('os.environ.get("AUTOTRAIN_STAND_IN_S", "600")', "0.2")
+    monkeypatch.setattr(quick, text)
+    machine_id = launched(driver, sample_job(store_url=store_url))
+    clock = Clock()
+    last = clock.monotonic() + 60
+    while not (seen := driver.inspect(machine_id)).detail.startswith("PAUSED"):
+        assert clock.monotonic() < last, seen
+        clock.sleep(0.05)
+    assert seen.phase is Phase.EXITED
+    assert any("training org/base on loopback/" in line for line in driver.logs(machine_id))
+    assert hub.cloud.billing == []
+
+
+@pytest.mark.parametrize("named", [(), ("autotrain",)])
+def test_no_plan_ever_picks_it(
+    hub: HubSimulator, tmp_path: Path, named: tuple[str, ...]
+) -> None:
+    """Not even where it is asked for by its name: it cannot run the trainer."""
+    (tmp_path / "training.yaml").write_text(
+        "model: {base_model_id: meta-llama/Llama-3.2-1B-Instruct}\n"
+        "data: {train_file: train.jsonl}\n"
+    )
+    row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Oh"}]}
+    (tmp_path / "train.jsonl").write_text((json.dumps(row) + "\n") * 8)
+    with_jobs = {"hf-jobs": hub, "autotrain": hub}
+    compute = compute_over(with_jobs, discover(), tmp_path / "home", environment={})
+    planned = compute.plan(tmp_path / "training.yaml", Options(providers=named))
+    assert [c for c in planned.plan.candidates if c.offer.provider == "autotrain"] == []
+    refused = [r for r in planned.plan.refused if r.offer.provider == "autotrain"]
+    assert refused
+    assert all("custom-code" in str(r) for r in refused)
 
 
 def test_its_files_hold_no_token(

@@ -20,7 +20,8 @@ from kwanzaa_compute.compute.checks import (
     warned,
 )
 from kwanzaa_compute.drivers.contract import ProviderInfo
-from kwanzaa_compute.errors import KwanzaaError
+from kwanzaa_compute.errors import CredentialsError, KwanzaaError
+from kwanzaa_compute.store import hf
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
@@ -37,6 +38,7 @@ def diagnose(compute: "Compute") -> list[Check]:
         *_versions(),
         *_packages(compute),
         *(_credentials(compute, info) for info in compute.catalogue.providers.values()),
+        *_bucket_keys(compute),
         _home(compute),
         disk(compute.home),
         *_ledger(compute),
@@ -94,6 +96,21 @@ def _credentials(compute: "Compute", info: ProviderInfo) -> Check:
         names = " ".join(f"{name}=..." for name in missing)
         return warned(what, f"{', '.join(missing)} not set", f"export {names}")
     return passed(what, "found" if info.environment else "none needed")
+
+
+def _bucket_keys(compute: "Compute") -> Iterator[Check]:
+    """A Hugging Face token is not enough for a storage bucket: it takes one more click, once."""
+    root = compute.store_root(None)
+    chosen = root.startswith("hf://")
+    if not chosen and not compute.environment.get("HF_TOKEN"):
+        return
+    what = f"store {root}" if chosen else "hf:// stores"
+    try:
+        hf.keys(compute.environment)
+    except CredentialsError as error:
+        yield failed(what, error) if chosen else warned(what, error.message, error.mend)
+    else:
+        yield passed(what, "S3 keys found")
 
 
 def _home(compute: "Compute") -> Check:

@@ -13,6 +13,7 @@ A restart of a run that is done costs nothing worth mentioning: the trainer find
 
     KWANZAA_ARGV         the job's words, as JSON
     KWANZAA_NOT_AFTER    seconds since the epoch at which everything ends (exit code 124)
+    KWANZAA_HUB          the Hub that this Space is on, where that is not the public one
 """
 
 # ruff: noqa: TID251 -- a program of its own, on another machine: it reads that machine's clock
@@ -38,7 +39,14 @@ EXIT_DEADLINE = 124
 GRACE_S = 20.0
 PLUG_S = 120.0
 """How long a pause may take to pull our plug before we end by ourselves."""
-HIDDEN = ("KWANZAA_ARGV", "KWANZAA_NOT_AFTER", "KWANZAA_PAUSE_TOKEN", "HOST", "PORT")
+HIDDEN = (
+    "KWANZAA_ARGV",
+    "KWANZAA_NOT_AFTER",
+    "KWANZAA_PAUSE_TOKEN",
+    "KWANZAA_HUB",
+    "HOST",
+    "PORT",
+)
 STEP = re.compile(r"step (\d+)/(\d+): loss (\d+\.\d+)")
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{state}</title>
 <body style="font:16px system-ui;max-width:40em;margin:3em auto">
@@ -151,7 +159,7 @@ def pause() -> bool:
     token, space = os.environ.get("KWANZAA_PAUSE_TOKEN"), os.environ.get("SPACE_ID")
     if not token or not space:
         return False
-    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    hub = os.environ.get("KWANZAA_HUB", "https://huggingface.co")
     headers = {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(  # noqa: S310 -- the Hub's own address
         f"{hub}/api/spaces/{space}/pause", data=b"", headers=headers, method="POST"

@@ -57,7 +57,7 @@ class SpacesDriver:
             secrets=secrets,
         )
         if self._hub.endpoint != HUB:
-            wanted = replace(wanted, variables={**variables, "HF_ENDPOINT": self._hub.endpoint})
+            wanted = replace(wanted, variables={**variables, "KWANZAA_HUB": self._hub.endpoint})
         return self._machines.make(job.name, wanted)
 
     def inspect(self, machine_id: str) -> Sighting:

@@ -134,7 +134,7 @@ class SimulatedSpaces:
     def _command(self, space: Space, image: Image) -> Command:
         """The container as a process: its files and its folder lie below the machine's home."""
         port = _free_port()
-        more = stand_ins(image.base)
+        more = stand_ins(image.base, self._hub.endpoint)
         env = {
             **image.env,
             **space.variables,
@@ -144,7 +144,6 @@ class SimulatedSpaces:
             # A container has a network of its own, a process has not: so its port is another.
             "HOST": "127.0.0.1",
             "PORT": str(port),
-            "HF_ENDPOINT": self._hub.endpoint,
         }
         folder = image.folder.as_posix()
         known = {path.as_posix() for path in image.files}

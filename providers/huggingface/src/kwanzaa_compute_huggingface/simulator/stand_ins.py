@@ -16,7 +16,7 @@ params = json.loads(os.environ["PARAMS"])
 print("hello", flush=True)
 print("training", params["model"], "on", params["data_path"], flush=True)
 time.sleep(float(os.environ.get("AUTOTRAIN_STAND_IN_S", "600")))
-pause = "{HF_ENDPOINT}/api/spaces/{SPACE_ID}/pause".format(**os.environ)
+pause = "@HUB@/api/spaces/" + os.environ["SPACE_ID"] + "/pause"
 bearer = {"Authorization": "Bearer " + os.environ["HF_TOKEN"]}
 urllib.request.urlopen(urllib.request.Request(pause, b"", bearer, method="POST"), timeout=20)
 time.sleep(60)
@@ -24,9 +24,12 @@ time.sleep(60)
 NOTHING = "#!/bin/sh\nexit 0\n"
 
 
-def stand_ins(base: str) -> dict[str, bytes]:
-    """Programs for a container of this base image, by their place below its home."""
+def stand_ins(base: str, hub: str) -> dict[str, bytes]:
+    """Programs for a container of this base image, by their place below its home.
+
+    `hub` is the address of the simulated Hub that they are on.
+    """
     if not base.startswith("huggingface/autotrain-advanced"):
         return {}
     # Its command begins with `pip uninstall`, which must never reach the Python that runs us.
-    return {"bin/pip": NOTHING.encode(), "bin/autotrain": AUTOTRAIN.encode()}
+    return {"bin/pip": NOTHING.encode(), "bin/autotrain": AUTOTRAIN.replace("@HUB@", hub).encode()}
