@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.config import TrainingConfig, parse
 from kwanzaa_compute.compute import Options
 from kwanzaa_compute.compute.simulation import compute_over
+from kwanzaa_compute.config import TrainingConfig, parse
 from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase
 from kwanzaa_compute.drivers.plugins import discover
 from kwanzaa_compute.errors import CredentialsError, InvalidRequestError, QuotaError
@@ -118,9 +118,7 @@ def test_its_own_program_runs_and_pauses_the_space(
 
 
 @pytest.mark.parametrize("named", [(), ("autotrain",)])
-def test_no_plan_ever_picks_it(
-    hub: HubSimulator, tmp_path: Path, named: tuple[str, ...]
-) -> None:
+def test_no_plan_ever_picks_it(hub: HubSimulator, tmp_path: Path, named: tuple[str, ...]) -> None:
     """Not even where it is asked for by its name: it cannot run the trainer."""
     (tmp_path / "training.yaml").write_text(
         "model: {base_model_id: meta-llama/Llama-3.2-1B-Instruct}\n"

@@ -94,7 +94,9 @@ def test_hf_api_works_on_repositories(hub: HubSimulator, tmp_path: Path) -> None
     assert api.whoami()["name"] == "loopback"
     api.create_repo("loopback/m", private=True)
     for number in range(3):
-        api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo="a/b.txt", repo_id="loopback/m")
+        api.upload_file(
+            path_or_fileobj=b"%d" % number, path_in_repo="a/b.txt", repo_id="loopback/m"
+        )
     assert api.list_repo_files("loopback/m") == ["a/b.txt"]
     assert [item.path for item in api.list_repo_tree("loopback/m", "a")] == ["a/b.txt"]
     got = hf_hub_download(
