@@ -120,10 +120,12 @@ def run(argv: list[str], progress: Progress) -> int:
     if seconds <= 0:
         sys.stderr.write("the time of this machine is up; nothing is run\n")
         return EXIT_DEADLINE
+    home = tempfile.mkdtemp()  # a Space's user may have none that it can write to
+    env = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     child = subprocess.Popen(
         argv,
-        cwd=tempfile.mkdtemp(),
-        env={name: value for name, value in os.environ.items() if name not in HIDDEN},
+        cwd=home,
+        env={**env, "HOME": home},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -110,8 +110,6 @@ class SpaceMachines:
     def fleet(self) -> Iterable[Sighting]:
         """Every Space of ours. The Space's own page is never asked: that would keep it awake."""
         namespace = self._hub.namespace
-        # Asked first, for its 401: a list that leaves out what the token may not see is no answer.
-        self._hub.call(lambda api: api.whoami())
         listed = self._hub.call(
             lambda api: list(api.list_spaces(author=namespace, expand=["runtime"]))
         )
