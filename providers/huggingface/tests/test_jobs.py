@@ -74,7 +74,7 @@ def test_every_call_names_the_namespace(hub: HubSimulator) -> None:
 def test_a_job_that_ended_is_spoken_of_for_a_while_and_then_gone(
     hub: HubSimulator, driver: JobsDriver, ending: Callable[[str, int], Job]
 ) -> None:
-    """The Hub lists it for ever, but nothing that costs nothing has to be proven absent for ever."""
+    """The Hub lists it for ever; what costs nothing need not be proven absent for ever."""
     machine_id = launched(driver, ending("kwz-me-ended-1", 3))
     until(driver, machine_id, Phase.EXITED)
     assert list(driver.fleet()) == []
