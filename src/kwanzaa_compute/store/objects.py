@@ -181,7 +181,7 @@ class ObjectStore:
             return Secret(obstore.sign(self._backend, "GET", _checked(path), expires))
 
 
-def open_store(url: str) -> ObjectStore:
+def open_store(url: str) -> Store:
     """The store at a URL; credentials come from the usual environment of its scheme.
 
     `file:///folder` is made with mode 0700 where it is missing. Raises `UsageError` for a scheme
@@ -198,6 +198,10 @@ def open_store(url: str) -> ObjectStore:
         raise UsageError(
             "a store URL never carries a credential", mend="put it into the environment"
         )
+    if url.startswith("hf://datasets/"):
+        from kwanzaa_compute.store.hf_git import git_store
+
+        return git_store(url, os.environ)
     return ObjectStore(url, _backend(url, parts.scheme, Path(unquote(parts.path))))
 
 

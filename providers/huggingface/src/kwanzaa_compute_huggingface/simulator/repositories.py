@@ -129,6 +129,7 @@ class Repositories:
             self._hub.spaces.check(asked)
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         made = Repository(kind, name, private, self._hub.cloud.clock.at, settings=asked)
+        made.commits.append(hashlib.sha1(name.encode(), usedforsecurity=False).hexdigest())
         self.all[kind, name] = made
         return Reply(body={"url": url, "name": name, "id": hashlib.md5(name.encode()).hexdigest()})  # noqa: S324
 
@@ -154,7 +155,7 @@ class Repositories:
             "private": found.private,
             "gated": False,
             "disabled": False,
-            "sha": found.commits[-1] if found.commits else None,
+            "sha": found.commits[-1],
             "createdAt": timestamp(found.created_at),
             "lastModified": timestamp(found.created_at),
             "tags": [],
@@ -195,10 +196,14 @@ class Repositories:
     def _commit(self, request: Request, kind: str, name: str) -> Reply:
         found = self.find(request, kind, name)
         self._hub.must_be_allowed(request, name.partition("/")[0])
-        for line in request.body.splitlines():
-            operation = json.loads(line)
+        operations = [json.loads(line) for line in request.body.splitlines()]
+        parents = [o["value"].get("parentCommit") for o in operations if o["key"] == "header"]
+        if any(parent not in {None, found.commits[-1]} for parent in parents):
+            raise HubError(412, "A commit has happened since. Please refresh and try again.")
+        for operation in operations:
             self._apply(found, operation["key"], operation["value"])
-        oid = hashlib.sha1(request.body + name.encode(), usedforsecurity=False).hexdigest()
+        before = found.commits[-1].encode()
+        oid = hashlib.sha1(request.body + before, usedforsecurity=False).hexdigest()
         found.commits.append(oid)
         self._on_change(found, True)
         url = f"{self._hub.endpoint}/{_PREFIXES[kind]}{name}/commit/{oid}"
@@ -222,6 +227,8 @@ class Repositories:
     def _tree(self, request: Request, kind: str, name: str, folder: str | None) -> Reply:
         found = self.find(request, kind, name)
         prefix = f"{folder}/" if folder else ""
+        if prefix and not any(path.startswith(prefix) for path in found.files):
+            raise HubError(404, f"{folder} does not exist", code="EntryNotFound")
         return Reply(
             body=[
                 _listed(path, file) for path, file in found.files.items() if path.startswith(prefix)
