@@ -21,7 +21,7 @@ from kwanzaa_compute.compute.checks import (
 )
 from kwanzaa_compute.drivers.contract import ProviderInfo
 from kwanzaa_compute.errors import CredentialsError, KwanzaaError
-from kwanzaa_compute.store import hf
+from kwanzaa_compute.store.grants import grant_hours
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
@@ -30,6 +30,7 @@ LEAST_PYTHON = (3, 11)
 FLOORS = {"torch": (2, 10), "transformers": (5, 5), "huggingface_hub": (1, 31)}
 """Versions below these are not to be trained with: they have known holes, or we never tried."""
 MOST_AHEAD_S = 300.0
+ANY_BUCKET = "hf://buckets/any/any"
 
 
 def diagnose(compute: "Compute") -> list[Check]:
@@ -106,11 +107,11 @@ def _bucket_keys(compute: "Compute") -> Iterator[Check]:
         return
     what = f"store {root}" if chosen else "hf:// stores"
     try:
-        hf.keys(compute.environment)
+        grant_hours(root if chosen else ANY_BUCKET, compute.environment)
     except CredentialsError as error:
         yield failed(what, error) if chosen else warned(what, error.message, error.mend)
     else:
-        yield passed(what, "S3 keys found")
+        yield passed(what, "its key is found")
 
 
 def _home(compute: "Compute") -> Check:

@@ -299,6 +299,8 @@ def test_doctor_explains_the_one_click_that_a_bucket_needs(folder: Path) -> None
     chosen = patient(folder, {**token, "KWANZAA_STORE": "hf://buckets/me/runs"})
     assert (chosen["store hf://buckets/me/runs"].state, check.exit_code) == (State.FAIL, 0)
     assert chosen["store hf://buckets/me/runs"].exit_code == 3
+    git = patient(folder, {**token, "KWANZAA_STORE": "hf://datasets/me/runs"})
+    assert "KWANZAA_STORE_TOKEN" in git["store hf://datasets/me/runs"].mend
     keys = {"HF_S3_ACCESS_KEY_ID": "HFAKx", "HF_S3_SECRET_ACCESS_KEY": "s3cret-value"}
     found = patient(folder, {**token, **keys})
     assert found["hf:// stores"].state is State.OK
