@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -19,46 +20,48 @@ NAME = "hugging face call"
 ENVIRONMENT = {"HF_TOKEN": "hf_tokenofthistest", "HF_NAMESPACE": "me"}
 
 
+Treat = Callable[[socket.socket, threading.Event], None]
+
+
 @pytest.fixture
-def listener() -> Iterator[Callable[[Callable[[socket.socket], None]], str]]:
+def listener() -> Iterator[Callable[[Treat], str]]:
     """Starts a server that treats every connection as it is told; gives its address."""
-    open_until = threading.Event()
+    over = threading.Event()
     sockets: list[socket.socket] = []
 
-    def start(treat: Callable[[socket.socket], None]) -> str:
+    def start(treat: Treat) -> str:
         server = socket.create_server(("127.0.0.1", 0))
         sockets.append(server)
 
         def serve() -> None:
-            while not open_until.is_set():
+            while not over.is_set():
                 try:
                     connection, _ = server.accept()
                 except OSError:
                     return
-                threading.Thread(target=treat, args=(connection,), daemon=True).start()
+                threading.Thread(target=treat, args=(connection, over), daemon=True).start()
 
         threading.Thread(target=serve, daemon=True).start()
         return f"http://127.0.0.1:{server.getsockname()[1]}"
 
     yield start
-    open_until.set()
+    over.set()
     for server in sockets:
         server.close()
 
 
-def silent(connection: socket.socket) -> None:
-    connection.recv(1 << 16)
-    threading.Event().wait(PATIENCE_S)
+def silent(connection: socket.socket, over: threading.Event) -> None:
+    with connection:
+        connection.recv(1 << 16)
+        over.wait()
 
 
-def in_drops(connection: socket.socket) -> None:
-    connection.recv(1 << 16)
-    try:
+def in_drops(connection: socket.socket, over: threading.Event) -> None:
+    with connection, suppress(OSError):
+        connection.recv(1 << 16)
         connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
-        while not threading.Event().wait(0.05):
+        while not over.wait(0.05):
             connection.sendall(b"x")
-    except OSError:
-        return
 
 
 def outcome(call: Callable[[], object]) -> BaseException:
@@ -81,8 +84,7 @@ def outcome(call: Callable[[], object]) -> BaseException:
 
 @pytest.mark.parametrize("treat", [silent, in_drops])
 def test_a_server_that_does_not_answer_does_not_hold_us(
-    listener: Callable[[Callable[[socket.socket], None]], str],
-    treat: Callable[[socket.socket], None],
+    listener: Callable[[Treat], str], treat: Treat
 ) -> None:
     hub = Hub(DriverContext(ENVIRONMENT, Clock(), listener(treat)), call_s=DEADLINE_S)
     error = outcome(lambda: hub.call(lambda api: api.run_job(image="x", command=["y"])))

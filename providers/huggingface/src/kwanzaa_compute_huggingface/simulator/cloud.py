@@ -1,7 +1,6 @@
 """The machines beneath the simulated Hub: a container that has ended costs nothing any more."""
 
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from pathlib import Path
 
 from kwanzaa_compute.testing.loopback import LoopbackCloud
@@ -40,11 +39,6 @@ class HubCloud(LoopbackCloud):
         """Takes the machine of a job or a Space back: its processes get SIGKILL."""
         machine = self.machine(machine_id)
         super().preempt(machine_id if machine is None else machine.id)
-
-    def bill(self, machine: SimMachine) -> Decimal:
-        """What a machine has cost until now."""
-        with self.at_once() as sim:
-            return sim.billed_usd(machine)
 
     def _happened(self, kind: str, machine: SimMachine) -> None:
         self._happens(kind, machine)
