@@ -134,9 +134,7 @@ def test_without_keys_it_is_said_where_they_are_made(monkeypatch: pytest.MonkeyP
     assert "Generate S3 credentials" in caught.value.mend
 
 
-@pytest.mark.parametrize(
-    "url", ["hf://me/runs", "hf://buckets/me", "hf://models/me/runs", "hf://"]
-)
+@pytest.mark.parametrize("url", ["hf://me/runs", "hf://buckets/me", "hf://models/me/runs", "hf://"])
 def test_a_url_that_is_no_bucket_is_refused(gateway: BucketGateway, url: str) -> None:
     with pytest.raises(UsageError, match="not a storage bucket") as caught:
         open_store(url)

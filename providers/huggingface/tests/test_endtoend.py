@@ -8,6 +8,8 @@ import pytest
 from kwanzaa_compute.testing.endtoend import DriverEndToEnd
 from kwanzaa_compute_huggingface.simulator import HubSimulator
 from kwanzaa_compute_huggingface.simulator.gateway import BucketGateway
+from kwanzaa_compute_huggingface.simulator.hub import TOKEN
+from kwanzaa_compute_huggingface.spaces import PAUSE_TOKEN
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +32,12 @@ class TestJobsEndToEnd(DriverEndToEnd):
 
 
 class TestSpacesEndToEnd(DriverEndToEnd):
+    """Each Space pauses itself when its run is done; the watcher then deletes it."""
+
     provider = "hf-spaces"
 
     @pytest.fixture
     def simulator(self, tmp_path: Path) -> Iterator[HubSimulator]:
         with HubSimulator(tmp_path / "cloud") as simulator:
+            simulator.environment = {**simulator.environment, PAUSE_TOKEN: TOKEN}
             yield simulator
