@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -37,7 +38,6 @@ HOW_TO_GET_A_TOKEN = (
 SQUASHED_EVERY = 50
 CHUNK_BYTES = 8 << 20
 SAMPLE_BYTES = 512
-_OK, _REDIRECT, _UNAUTHORISED, _FORBIDDEN, _MISSING, _CHANGED = 200, 300, 401, 403, 404, 412
 _LFS = {"Accept": "application/vnd.git-lfs+json", "Content-Type": "application/vnd.git-lfs+json"}
 _NEXT = re.compile(r'<[^>]*?(/api/[^>]*)>;\s*rel="next"')
 
@@ -92,7 +92,7 @@ class GitStore:
         found: list[StoredObject] = []
         while page:
             answer = self._ask("GET", page)
-            if answer.status == _MISSING:
+            if answer.status == HTTPStatus.NOT_FOUND:
                 break  # a folder without files does not exist
             self._must_be_fine(answer, prefix)
             found += [
@@ -139,7 +139,7 @@ class GitStore:
         """A URL that anybody may read this object at, for as long as the Hub gives it: an hour."""
         del hours
         answer = self._ask("HEAD", self._resolve(path), follow=False)
-        if answer.status == _MISSING:
+        if answer.status == HTTPStatus.NOT_FOUND:
             raise StoreMissingError(f"there is no {self._where(path)}")
         if "location" not in answer.headers:
             raise StoreError(f"the Hub gives no address for {self._where(path)}")
@@ -196,7 +196,7 @@ class GitStore:
             body,
             {"Content-Type": "application/x-ndjson"},
         )
-        if parent is not None and answer.status == _CHANGED:
+        if parent is not None and answer.status == HTTPStatus.PRECONDITION_FAILED:
             return False
         self._must_be_fine(answer, str(operation["value"]["path"]))
         self._commits += 1
@@ -207,9 +207,9 @@ class GitStore:
 
     def _exists(self, path: str, *, revision: str) -> bool:
         answer = self._ask("HEAD", self._resolve(path, revision), follow=False)
-        if answer.status == _MISSING:
+        if answer.status == HTTPStatus.NOT_FOUND:
             return False
-        if answer.status >= _UNAUTHORISED:
+        if answer.status >= HTTPStatus.UNAUTHORIZED:
             self._must_be_fine(answer, path)
         return True
 
@@ -247,12 +247,12 @@ class GitStore:
             raise StoreError(f"the store failed at {self._url}: {error}") from None
 
     def _must_be_fine(self, answer: Answer, path: str) -> None:
-        if _OK <= answer.status < _REDIRECT:
+        if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             return
         where = self._where(path)
-        if answer.status == _MISSING:
+        if answer.status == HTTPStatus.NOT_FOUND:
             raise StoreMissingError(f"there is no {where}")
-        if answer.status in {_UNAUTHORISED, _FORBIDDEN}:
+        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise StoreError(f"no permission for {where}", mend=HOW_TO_GET_A_TOKEN)
         raise StoreError(f"the store failed at {where}: the Hub answers {answer.status}")
 

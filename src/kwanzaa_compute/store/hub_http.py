@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +21,6 @@ CALL_TIMEOUT_S = 60.0
 RETRY_FOR_S = 300.0
 """The Hub limits commits by the hour: it may take a while until one is taken again."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-TOO_MANY, SERVER_ERRORS = 429, 500
 
 Body = bytes | IO[bytes] | None
 
@@ -86,7 +86,7 @@ class HubHttp:
             try:
                 with self.stream(method, url, body, headers, follow=follow) as reply:
                     answer = Answer(reply.status, _lower(reply.headers), reply.read())
-                if answer.status != TOO_MANY and answer.status < SERVER_ERRORS:
+                if not _busy(answer.status):
                     return answer
                 trouble = f"the Hub answers {answer.status}"
                 pause = max(pause, _seconds(answer.headers.get("retry-after")))
@@ -126,6 +126,10 @@ class HubHttp:
         except urllib.error.HTTPError as error:
             with error:
                 yield cast(http.client.HTTPResponse, error)  # it is an answer as well
+
+
+def _busy(status: int) -> bool:
+    return status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _lower(headers: Any) -> dict[str, str]:

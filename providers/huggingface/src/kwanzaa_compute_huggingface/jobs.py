@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from kwanzaa_compute.clock import iso
@@ -14,7 +15,7 @@ from kwanzaa_compute_huggingface import JOBS
 from kwanzaa_compute_huggingface.hardware import offers_of
 from kwanzaa_compute_huggingface.hub import OURS, Hub
 from kwanzaa_compute_huggingface.images import image_for
-from kwanzaa_compute_huggingface.meaning import FORBIDDEN, UNAUTHORISED, is_missing, status_of
+from kwanzaa_compute_huggingface.meaning import is_missing, status_of
 
 if TYPE_CHECKING:
     from huggingface_hub import JobInfo
@@ -24,6 +25,15 @@ MARK = {"kwanzaa-compute": "yes"}
 REMEMBERED_S = 600.0
 """An ended job costs nothing, but the Hub lists it for ever. For so long it is seen EXITED."""
 ALIVE = ("SCHEDULING", "RUNNING")
+_ENDED_ALREADY = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.GONE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+"""How a refusal to cancel what has ended may look; then the job itself is asked."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EXIT_CODE = re.compile(r"exit code:?\s*(\d+)", re.IGNORECASE)
 
@@ -120,8 +130,7 @@ class JobsDriver:
     def _has_ended(self, machine_id: str, error: Exception) -> bool:
         """Whether a refusal to cancel only means that there is nothing left to cancel."""
         status = status_of(error)
-        refused = status is not None and 400 <= status < 500  # noqa: PLR2004 -- as HTTP has it
-        if not refused or status in {UNAUTHORISED, FORBIDDEN}:
+        if status not in _ENDED_ALREADY:
             return False
         return self.inspect(machine_id).phase in {Phase.EXITED, Phase.GONE}
 

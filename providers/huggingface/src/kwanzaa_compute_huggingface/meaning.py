@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from kwanzaa_compute.errors import (
     CredentialsError,
@@ -14,8 +15,15 @@ from kwanzaa_compute.errors import (
 TOKENS = "https://huggingface.co/settings/tokens"
 BILLING = "https://huggingface.co/settings/billing"
 MOST_WORDS = 300
-BAD_REQUEST, UNAUTHORISED, UNPAID, FORBIDDEN, NOT_FOUND = 400, 401, 402, 403, 404
-CONFLICT, TOO_LARGE, UNPROCESSABLE, TOO_MANY = 409, 413, 422, 429
+_WRONG = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+    }
+)
+"""What the Hub says of a request that will not be any better the next time."""
 
 
 class NoTokenError(Exception):
@@ -70,35 +78,35 @@ def is_missing(error: Exception) -> bool:
     huggingface_hub also calls it "not found" where the token was refused (401): that is no word
     about the thing at all.
     """
-    return status_of(error) == NOT_FOUND
+    return status_of(error) == HTTPStatus.NOT_FOUND
 
 
 def _by_status(status: int, words: str, retry_after_s: float | None) -> ProviderError:
     said = f"the Hub answers {status}{f': {words}' if words else ''}"
     match status:
-        case 401:
+        case HTTPStatus.UNAUTHORIZED:
             return CredentialsError(
                 f"the Hub refuses the token ({said})",
                 mend=f"make a token at {TOKENS}, then export HF_TOKEN=hf_...",
                 nothing_was_created=True,
             )
-        case 402:
+        case HTTPStatus.PAYMENT_REQUIRED:
             return QuotaError(
                 f"no credit is left for this ({said})",
                 mend=f"add credit or a plan at {BILLING}",
                 nothing_was_created=True,
             )
-        case 403:
+        case HTTPStatus.FORBIDDEN:
             return CredentialsError(
                 f"the token may not do this ({said})",
                 mend=f"give it the right at {TOKENS}: jobs, and writing to repositories",
                 nothing_was_created=True,
             )
-        case 409:
+        case HTTPStatus.CONFLICT:
             return TransientError(f"it exists already, or somebody is at it ({said})")
-        case 429:
+        case HTTPStatus.TOO_MANY_REQUESTS:
             return TransientError(said, nothing_was_created=True, retry_after_s=retry_after_s)
-        case 400 | 404 | 413 | 422:
+        case status if status in _WRONG:
             return InvalidRequestError(said, nothing_was_created=True)
     return TransientError(said, retry_after_s=retry_after_s)
 

@@ -4,16 +4,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from http import HTTPStatus
 from typing import TYPE_CHECKING, cast
 
 from kwanzaa_compute.drivers.contract import Phase, Sighting
 from kwanzaa_compute.secret import Secret
 from kwanzaa_compute_huggingface.hub import OURS, Hub
 from kwanzaa_compute_huggingface.meaning import (
-    BAD_REQUEST,
-    CONFLICT,
-    FORBIDDEN,
-    UNPAID,
     HalfMadeError,
     is_missing,
     status_of,
@@ -41,7 +38,15 @@ PHASES: Mapping[str, Phase] = {
 COSTS_NOTHING = frozenset(
     {"NO_APP_FILE", "BUILDING", "BUILD_ERROR", "CONFIG_ERROR", "PAUSED", "SLEEPING", "STOPPED"}
 )
-REFUSED_PAUSE = frozenset({BAD_REQUEST, UNPAID, FORBIDDEN, CONFLICT})
+REFUSED_PAUSE = frozenset(
+    {
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.PAYMENT_REQUIRED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.CONFLICT,
+    }
+)
+"""A Space that cannot be paused can still be deleted."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,96}/[A-Za-z0-9._-]{1,96}")
 _EXIT_CODE = re.compile(r"exit code:?\s*(\d+)", re.IGNORECASE)
 
