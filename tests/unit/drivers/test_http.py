@@ -170,6 +170,27 @@ def test_events_that_came_in_time_are_the_answer(server: WireServer, client: Htt
     assert client.events("/logs", total_s=0.3) == ["one", "two\nlines"]
 
 
+def test_a_stream_that_has_gone_quiet_is_not_waited_for(
+    server: WireServer, client: HttpClient
+) -> None:
+    def stream() -> Iterator[bytes]:
+        yield b"data: one\n\n"
+        Clock().sleep(2)
+
+    server.interrupt("GET", "/logs", lambda _request: Reply(body=stream()))
+    assert client.events("/logs", total_s=60, quiet_s=0.2) == ["one"]
+
+
+def test_a_stream_that_never_begins_is_no_answer(server: WireServer, client: HttpClient) -> None:
+    def silent(_request: Request) -> Reply:
+        Clock().sleep(1)
+        return DROPPED
+
+    server.interrupt("GET", "/logs", silent)
+    with pytest.raises(NoAnswerError):
+        client.events("/logs", total_s=60, quiet_s=0.2)
+
+
 def test_a_refused_stream_of_events_is_an_error(server: WireServer, client: HttpClient) -> None:
     server.interrupt("GET", "/logs", Reply(404, {"detail": "pod not found"}))
     with pytest.raises(StatusError):
