@@ -1,0 +1,18 @@
+"""A whole run on a simulated RunPod."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kwanzaa_compute.testing.endtoend import DriverEndToEnd
+from kwanzaa_compute_runpod.simulator import RunPodSimulator
+
+
+@pytest.mark.slow
+class TestRunPodEndToEnd(DriverEndToEnd):
+    provider = "runpod"
+
+    @pytest.fixture
+    def simulator(self, simulator: RunPodSimulator) -> RunPodSimulator:
+        return simulator
