@@ -1,8 +1,5 @@
 """A whole run on a simulated RunPod."""
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from kwanzaa_compute.testing.endtoend import DriverEndToEnd
