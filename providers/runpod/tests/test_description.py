@@ -14,6 +14,7 @@ from kwanzaa_compute.drivers.contract import Phase
 from kwanzaa_compute.drivers.http import StatusError
 from kwanzaa_compute.testing.conformance import Harness
 from kwanzaa_compute.testing.loopback.wire import Reply, Request
+from kwanzaa_compute.testing.weather import Faults
 from kwanzaa_compute_runpod.driver import VOLUME, RunPodDriver
 from kwanzaa_compute_runpod.guard import Machine
 from kwanzaa_compute_runpod.simulator import RunPodSimulator
@@ -69,6 +70,8 @@ def test_all_that_is_said_is_as_described(
         ("POST", "/v2/pods", 400),
         ("POST", "/v2/pods", 402),
         ("POST", "/v2/pods", 403),
+        ("POST", "/v2/pods", 429),
+        ("POST", "/v2/pods", 500),
         ("GET", "/v2/pods", 200),
         ("GET", "/v2/pods", 401),
         ("GET", "/v2/pods/ID", 200),
@@ -108,6 +111,7 @@ def everything(
     assert (own.read(), own.stop(), own.stop(), stranger.read()) == (200, 200, 409, 403)
     harness.end(machine_id)
     harness.end(other)
+    driver.terminate("no-such-machine")
     refused(simulator, harness, driver_of)
 
 
@@ -118,6 +122,15 @@ def refused(
     offer = next(iter(harness.driver.offers()))
     with pytest.raises(StatusError, match="400"):
         harness.driver.launch(job, replace(offer, id="NVIDIA Nothing"))
+    for status, trouble in (
+        ("429", Faults(rate_limited=1.0)),
+        ("500", Faults(create_errors_before=1.0)),
+        ("400", Faults(sold_out=1.0)),
+    ):
+        simulator.cloud.sim.faults = trouble
+        with pytest.raises(StatusError, match=status):
+            harness.driver.launch(job, offer)
+    simulator.cloud.sim.faults = Faults()
     account.denied = frozenset({offer.id})
     with pytest.raises(StatusError, match="403"):
         harness.driver.launch(job, offer)
