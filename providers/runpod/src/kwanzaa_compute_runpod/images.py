@@ -23,7 +23,8 @@ SETTING = "KWANZAA_RUNPOD_IMAGE"
 DOCKER_HUB = "registry-1.docker.io"
 REGISTRY_S = 20.0
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._/-]{0,199}")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,199}(:[0-9]{1,5})?")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}(/[a-z0-9][a-z0-9._-]{0,99}){0,5}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _MANIFESTS = (
     "application/vnd.oci.image.index.v1+json, "
@@ -106,7 +107,7 @@ def parsed(image: str) -> tuple[str, str, str, str]:
     if host == DOCKER_HUB and "/" not in name:
         name = f"library/{name}"
     tag = tag or "latest"
-    good = _NAME.fullmatch(name) and _TAG.fullmatch(tag) and ".." not in name
+    good = _HOST.fullmatch(host) and _NAME.fullmatch(name) and _TAG.fullmatch(tag)
     if not good or (digest and not _DIGEST.fullmatch(digest)):
         raise InvalidRequestError(
             f"{image[:200]!r} is no image", mend=f"set {SETTING}", nothing_was_created=True
