@@ -153,6 +153,19 @@ def test_broken_logs_are_no_lines(
     assert not [line for line in found if "\n" in line]
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [None, [], 7, "kwz-me-x1-1", {}, {"id": "m-1"}, {"name": "kwz-a"}, {"id": 1, "name": 2}],
+)
+def test_a_list_with_something_else_in_it_is_not_read_at_all(
+    simulator: RunPodSimulator, once: Provider, entry: Any
+) -> None:
+    """It may be a machine of ours."""
+    simulator.server.interrupt("GET", "/v2/pods", Reply(200, {"pods": [entry]}))
+    with pytest.raises(TransientError):
+        once.fleet()
+
+
 def test_a_page_that_names_itself_as_the_next_is_no_end(
     simulator: RunPodSimulator, once: Provider
 ) -> None:

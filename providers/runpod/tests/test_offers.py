@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kwanzaa_compute.compute import Options
 from kwanzaa_compute.compute.simulation import compute_over
 from kwanzaa_compute.drivers.plugins import discover
 from kwanzaa_compute.market.gpus import find_gpu
@@ -157,6 +158,27 @@ def test_cold_offers_need_two_requests(simulator: RunPodSimulator, tmp_path: Pat
     assert len(sold.offers) > 10
     assert {offer.source for offer in sold.offers} == {"RunPod's own catalogue, REST v2"}
     assert len(simulator.server.exchanges) == 2
+
+
+CONFIG = """\
+model: {base_model_id: allenai/OLMo-7B-Instruct-hf}
+data: {train_file: train.jsonl}
+"""
+
+
+def test_a_plan_for_spot_says_that_runpod_sells_none(
+    simulator: RunPodSimulator, tmp_path: Path
+) -> None:
+    row = {"messages": [{"role": r, "content": "Hello."} for r in ("user", "assistant")]}
+    (tmp_path / "train.jsonl").write_text(20 * f"{json.dumps(row)}\n")
+    (tmp_path / "training.yaml").write_text(CONFIG)
+    compute = compute_over({"runpod": simulator}, discover(), tmp_path / "home", environment={})
+    options = Options(providers=("runpod",), spot=True)
+    plan = compute.plan(tmp_path / "training.yaml", options).plan
+    compute.ledger.close()
+    reasons = {refusal.reason for refusal in plan.refused if refusal.offer.gpu.name == "L4"}
+    assert plan.candidates == ()
+    assert reasons == {"only spot machines were asked for, and runpod sells none"}
 
 
 @pytest.mark.parametrize("module", ["", ".driver", ".simulator"])

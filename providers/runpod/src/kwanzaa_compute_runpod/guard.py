@@ -88,6 +88,11 @@ class Timer(threading.Thread):
         self._changed = threading.Condition()
         self._end_at = end_at
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the machine has no time left: it was restarted after its end."""
+        return self._end_at <= self._now()
+
     def bring_forward(self, end_at: float) -> None:
         """Ends the machine at an earlier time than was said; a later one changes nothing."""
         with self._changed:
@@ -114,7 +119,9 @@ def main(env: Mapping[str, str]) -> None:
     machine = Machine(env["KWANZAA_RUNPOD_API"], env.get("RUNPOD_POD_ID", ""), key)
     timer = Timer(machine, float(env["KWANZAA_END_AT"]))
     timer.start()
-    if can_end_itself(machine, float(env.get("KWANZAA_PROOF_S", PROOF_S))):
+    if timer.is_due:
+        say("this machine has no time left: no work here")
+    elif can_end_itself(machine, float(env.get("KWANZAA_PROOF_S", PROOF_S))):
         hidden = {"RUNPOD_API_KEY", "KWANZAA_GUARD", "KWANZAA_COMMAND"}
         rest = {name: value for name, value in env.items() if name not in hidden}
         code = run(json.loads(env["KWANZAA_COMMAND"]), rest)
