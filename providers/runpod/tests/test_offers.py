@@ -17,7 +17,7 @@ from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute_runpod.driver import SETTING, VOLUME, RunPodDriver
 from kwanzaa_compute_runpod.images import DEFAULT, FOR_BLACKWELL, image_for
-from kwanzaa_compute_runpod.replies import offers_of, price_of
+from kwanzaa_compute_runpod.replies import SOURCE, offers_of, price_of
 from kwanzaa_compute_runpod.simulated.account import MIG_SLICE
 from kwanzaa_compute_runpod.simulator import RunPodSimulator
 
@@ -29,7 +29,8 @@ def found(driver: RunPodDriver, gpu: str, region: str) -> Offer:
 def test_both_clouds_are_offers_of_their_own(driver: RunPodDriver) -> None:
     secure = found(driver, "NVIDIA RTX A5000", "secure")
     community = found(driver, "NVIDIA RTX A5000", "community")
-    assert (secure.usd_per_hour, community.usd_per_hour) == (Decimal("0.27"), Decimal("0.16"))
+    prices = [secure.usd_per_hour, community.usd_per_hour]
+    assert prices == [Decimal("0.276849"), Decimal("0.166849")]  # with 50 GB of disk
     assert secure.gpu == community.gpu == find_gpu("RTX A5000")
     assert not [offer for offer in driver.offers() if offer.spot or offer.gpu_count != 1]
 
@@ -156,7 +157,7 @@ def test_cold_offers_need_two_requests(simulator: RunPodSimulator, tmp_path: Pat
     sold = compute.offers(("runpod",))
     compute.ledger.close()
     assert len(sold.offers) > 10
-    assert {offer.source for offer in sold.offers} == {"RunPod's own catalogue, REST v2"}
+    assert {offer.source for offer in sold.offers} == {SOURCE}
     assert len(simulator.server.exchanges) == 2
 
 

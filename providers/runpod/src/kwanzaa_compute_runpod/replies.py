@@ -11,9 +11,10 @@ from kwanzaa_compute.market.gpus import GPU, find_gpu, unknown_gpu
 from kwanzaa_compute.market.offers import Availability, Offer
 
 OURS = "kwz-"
-SOURCE = "RunPod's own catalogue, REST v2"
-DISK_USD_PER_GIB_HOUR = Decimal("0.10") / 730
-"""A running machine's disk: half of the documented $0.20 a month that a stopped one's costs."""
+SOURCE = "RunPod's own catalogue, REST v2, and 50 GB of disk"
+DISK_USD_PER_HOUR = round(50 * Decimal("0.10") / 730, 6)
+"""A machine's disk costs $0.10 a GB and month while it runs, beside the GPU. It is part of an
+offer's price, or it would not count against the cap. A run's machine has 50 GB."""
 MOST_USD_PER_HOUR = Decimal(10_000)
 LONGEST_NAME = 200
 MOST_GB = 2000
@@ -77,14 +78,14 @@ def offers_of(gpus: Iterable[Any], cloud: str, as_of: str, place: str = "") -> I
         gpu_id, prices = gpu.get("id"), gpu.get("price")
         if not isinstance(gpu_id, str) or not gpu_id or not isinstance(prices, dict):
             continue
+        usd = price_of(prices.get(cloud.lower()))
         yield Offer(
             provider="runpod",
             id=gpu_id,
             gpu=_gpu(gpu_id, gpu),
-            usd_per_hour=price_of(prices.get(cloud.lower())),
+            usd_per_hour=None if usd is None else usd + DISK_USD_PER_HOUR,
             region=place or cloud.lower(),
             availability=_stock(gpu, place),
-            disk_usd_per_gib_hour=DISK_USD_PER_GIB_HOUR,
             source=SOURCE,
             as_of=as_of,
         )

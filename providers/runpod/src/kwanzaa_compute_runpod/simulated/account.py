@@ -9,6 +9,7 @@ from decimal import Decimal
 from kwanzaa_compute.market.gpus import find_gpu, unknown_gpu
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.testing.weather import Place
+from kwanzaa_compute_runpod.replies import DISK_USD_PER_HOUR
 
 SECURE, COMMUNITY = "secure", "community"
 MIG_SLICE = "NVIDIA RTX PRO 6000 Blackwell Server Edition MIG 1g.24gb"
@@ -63,7 +64,7 @@ def _offer(card: Card, cloud: str) -> Offer:
         provider="runpod",
         id=card.id,
         gpu=find_gpu(card.id, box_gb=card.memory) or unknown_gpu(card.id, card.memory),
-        usd_per_hour=card.usd(cloud),
+        usd_per_hour=card.usd(cloud) + DISK_USD_PER_HOUR,
         region=cloud,
         availability=Availability.AVAILABLE,
         source="simulated",

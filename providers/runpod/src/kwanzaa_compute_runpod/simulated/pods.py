@@ -11,6 +11,7 @@ from kwanzaa_compute.clock import iso
 from kwanzaa_compute.testing.loopback import Command, LoopbackCloud
 from kwanzaa_compute.testing.simcloud import SimMachine, State
 from kwanzaa_compute.testing.weather import SoldOutError
+from kwanzaa_compute_runpod.replies import DISK_USD_PER_HOUR
 from kwanzaa_compute_runpod.simulated.account import CARDS, DATA_CENTERS, SECURE, Account
 
 IDLE = (sys.executable, "-c", "import time; time.sleep(10**8)")
@@ -89,7 +90,7 @@ class Pods:
             "cudaVersion": None,
             "ssh": {"proxy": None, "direct": None},
             "template": None,
-            "cost": float(machine.usd_per_hour) if machine.works else 0.0,
+            "cost": float(machine.usd_per_hour - DISK_USD_PER_HOUR) if machine.works else 0.0,
             "locked": False,
             "globalNetworking": {"enabled": False},
             "runtime": {"uptime": int(self.age_s(machine)), "ports": []} if running else None,

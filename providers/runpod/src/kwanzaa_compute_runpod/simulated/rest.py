@@ -16,6 +16,7 @@ from kwanzaa_compute.testing.weather import (
     SoldOutError,
     TimedOutError,
 )
+from kwanzaa_compute_runpod.replies import DISK_USD_PER_HOUR
 from kwanzaa_compute_runpod.simulated.account import CARDS, COMMUNITY, DATA_CENTERS, SECURE, Card
 from kwanzaa_compute_runpod.simulated.checks import faults_of, rule_broken_by
 from kwanzaa_compute_runpod.simulated.pods import Pods
@@ -200,7 +201,7 @@ class RestV2:
     def _price(self, card: Card, cloud: str) -> Any:
         with self.pods.cloud.at_once() as sim:
             place = sim.places.get((card.id, cloud))
-            return card.usd(cloud) if place is None else sim.price(place)
+            return card.usd(cloud) if place is None else sim.price(place) - DISK_USD_PER_HOUR
 
     def _level(self, card: Card, cloud: str, floor: str) -> str:
         with self.pods.cloud.at_once() as sim:
