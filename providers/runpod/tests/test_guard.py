@@ -140,6 +140,20 @@ def test_a_request_to_end_reaches_the_command(simulator: RunPodSimulator, harnes
     harness.until(lambda: "told" in output(simulator, machine_id), "it was told")
 
 
+def test_before_the_end_the_command_has_time_for_a_last_checkpoint(
+    simulator: RunPodSimulator, harness: Harness
+) -> None:
+    code = (
+        "import signal, sys, time\n"
+        "def end(*_): print('saved', flush=True); sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, end); time.sleep(600)"
+    )
+    machine_id = harness.launch(job(code, hours=5 * SECOND, KWANZAA_NOTICE_S="2"))
+    harness.until(lambda: "exit code 75" in output(simulator, machine_id), "it was given notice")
+    assert "saved" in output(simulator, machine_id)
+    harness.until(lambda: gone(harness, machine_id), "it has ended itself")
+
+
 def test_the_machines_key_reaches_this_machine_alone(
     simulator: RunPodSimulator, harness: Harness
 ) -> None:
@@ -192,7 +206,7 @@ class Stub:
 
 def test_the_timer_goes_by_the_wall_clock_and_can_only_be_brought_forward() -> None:
     machine = Stub()
-    timer = guard.Timer(machine, end_at=1e12, now=lambda: 1e9)  # type: ignore[arg-type]
+    timer = guard.Timer(machine, 1e12, now=lambda: 1e9)  # type: ignore[arg-type]
     timer.start()
     timer.bring_forward(2e12)
     assert not machine.asked.wait(0.2)

@@ -4,8 +4,9 @@ This file is sent to the machine as it stands (in an environment variable) and n
 Python's standard library. In this order:
 
 1. A timer for an absolute time (seconds since the epoch) starts, so that a restarted machine has
-   no more time than the first. When it is due the machine is terminated with the key that RunPod
-   put into it, then stopped, again and again for ever.
+   no more time than the first. A minute before it is due the command is told to end. When it is
+   due the machine is terminated with the key that RunPod put into it, then stopped, again and
+   again for ever.
 2. The machine proves that its key can read its own pod. One that cannot would not end itself: it
    does no work.
 3. The command runs, without that key.
@@ -28,6 +29,7 @@ from typing import Any
 AGENT = "kwanzaa-compute-guard/1"  # the API's front turns Python's own name away
 CALL_S = 20.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+NOTICE_S = 60.0
 LINGER_S = 60.0
 PROOF_S = 90.0
 OK = 200
@@ -80,11 +82,17 @@ class Timer(threading.Thread):
     """Ends the machine at a time, and tries for ever."""
 
     def __init__(
-        self, machine: Machine, end_at: float, *, now: Callable[[], float] = time.time
+        self,
+        machine: Machine,
+        end_at: float,
+        *,
+        notice_s: float = NOTICE_S,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`end_at` is in seconds since the epoch."""
+        """`end_at` is in seconds since the epoch; `notice` is called so many seconds before."""
         super().__init__(daemon=True)
-        self._machine, self._now = machine, now
+        self.notice: Callable[[], None] = lambda: None
+        self._machine, self._now, self._notice_s = machine, now, notice_s
         self._changed = threading.Condition()
         self._end_at = end_at
 
@@ -100,10 +108,10 @@ class Timer(threading.Thread):
             self._changed.notify_all()
 
     def run(self) -> None:
-        """Waits by the wall clock, which goes on while a machine sleeps."""
-        with self._changed:
-            while (left := self._end_at - self._now()) > 0:
-                self._changed.wait(min(left, 30.0))
+        """Waits, gives notice, waits, ends the machine."""
+        self._wait_until(self._notice_s)
+        self.notice()
+        self._wait_until(0.0)
         say("the time is up: this machine ends itself")
         pause = FIRST_PAUSE_S
         while True:
@@ -112,19 +120,26 @@ class Timer(threading.Thread):
                 time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
+    def _wait_until(self, before_s: float) -> None:
+        """Waits by the wall clock, which goes on while a machine sleeps."""
+        with self._changed:
+            while (left := self._end_at - before_s - self._now()) > 0:
+                self._changed.wait(min(left, 30.0))
+
 
 def main(env: Mapping[str, str]) -> None:
     """The whole life of a machine. Never returns: an ended command would be started again."""
     key = env.get("RUNPOD_API_KEY", "")
     machine = Machine(env["KWANZAA_RUNPOD_API"], env.get("RUNPOD_POD_ID", ""), key)
-    timer = Timer(machine, float(env["KWANZAA_END_AT"]))
+    notice_s = float(env.get("KWANZAA_NOTICE_S", NOTICE_S))
+    timer = Timer(machine, float(env["KWANZAA_END_AT"]), notice_s=notice_s)
     timer.start()
     if timer.is_due:
         say("this machine has no time left: no work here")
     elif can_end_itself(machine, float(env.get("KWANZAA_PROOF_S", PROOF_S))):
         hidden = {"RUNPOD_API_KEY", "KWANZAA_GUARD", "KWANZAA_COMMAND"}
         rest = {name: value for name, value in env.items() if name not in hidden}
-        code = run(json.loads(env["KWANZAA_COMMAND"]), rest)
+        code = run(json.loads(env["KWANZAA_COMMAND"]), rest, timer)
         say(f"the command ended with exit code {code}")
         timer.bring_forward(time.time() + float(env.get("KWANZAA_LINGER_S", LINGER_S)))
     else:
@@ -149,7 +164,7 @@ def can_end_itself(machine: Machine, patience_s: float) -> bool:
         pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-def run(argv: Sequence[str], env: Mapping[str, str]) -> int:
+def run(argv: Sequence[str], env: Mapping[str, str], timer: Timer) -> int:
     """Runs the command, hands a request to end on to it, and returns its exit code."""
     try:
         child = subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL)
@@ -158,6 +173,7 @@ def run(argv: Sequence[str], env: Mapping[str, str]) -> int:
         return 127
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda got, _frame: child.send_signal(got))
+    timer.notice = child.terminate
     return child.wait()
 
 
