@@ -8,7 +8,7 @@ import pytest
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import DriverContext, Phase
-from kwanzaa_compute.drivers.provider import Provider
+from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
 from kwanzaa_compute.errors import (
     CredentialsError,
     InvalidRequestError,
@@ -19,8 +19,9 @@ from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.testing.conformance import Harness
 from kwanzaa_compute.testing.loopback.wire import DROPPED, Reply
 from kwanzaa_compute.testing.samples import sample_job
+from kwanzaa_compute_runpod.client import CREATE_S
 from kwanzaa_compute_runpod.driver import SETTING, VOLUME, RunPodDriver
-from kwanzaa_compute_runpod.images import DEFAULT, Registry, parsed
+from kwanzaa_compute_runpod.images import DEFAULT, REGISTRY_S, Registry, parsed
 from kwanzaa_compute_runpod.request import CACHE
 from kwanzaa_compute_runpod.simulator import RunPodSimulator
 
@@ -128,6 +129,10 @@ def test_what_is_no_image_is_refused(image: str) -> None:
     with pytest.raises(InvalidRequestError, match="is no image") as caught:
         Registry("http://127.0.0.1:9").pinned(image)
     assert caught.value.nothing_was_created
+
+
+def test_a_launch_ends_before_the_core_gives_it_up() -> None:
+    assert (RetryPolicy().deadline_s or 0) > 3 * REGISTRY_S + CREATE_S
 
 
 NAMES = ["", "pod", "kwz-", "kwz-a b", "kwz-;rm -rf /", "kwz-$(id)", "kwz-\n", "kwz-../x", "kwz-ü"]

@@ -8,8 +8,9 @@ from kwanzaa_compute.drivers.http import HttpClient, ReplyError, bearer, segment
 API = "https://api.runpod.io"
 KEY = "RUNPOD_API_KEY"
 CALL_S = 30.0
-CREATE_S = 50.0
-"""A create allocates a machine before it answers; below the minute that the core grants."""
+CREATE_S = 32.0
+"""With three calls to a registry before it, a launch stays below the minute that the core grants:
+what the core has given up must not create anything any more."""
 LOGS_S, LOGS_QUIET_S, LOG_LINES = 15.0, 3.0, 5000
 MOST_PAGES = 200
 PAGE = 1000

@@ -49,13 +49,14 @@ class RunPodDriver:
     def launch(self, job: Job, offer: Offer) -> str:
         """Asks for one pod. Its image is looked up first: where that fails nothing was launched."""
         client = self._ready()
+        end_at = self._clock.now() + job.max_hours * 3600  # before anything that takes time
         wanted = image_for(offer.gpu, job.image or self._image)
         body = body_of(
             job,
             offer,
             Image(self._registry.pinned(wanted.name), wanted.cuda),
             api=self._api,
-            end_at=self._clock.now() + job.max_hours * 3600,
+            end_at=end_at,
             volume=self._volume,
         )
         pod_id = client.create(body).get("id")

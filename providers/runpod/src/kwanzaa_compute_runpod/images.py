@@ -21,7 +21,7 @@ from kwanzaa_compute.secret import Secret
 
 SETTING = "KWANZAA_RUNPOD_IMAGE"
 DOCKER_HUB = "registry-1.docker.io"
-REGISTRY_S = 20.0
+REGISTRY_S = 8.0
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,199}(:[0-9]{1,5})?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}(/[a-z0-9][a-z0-9._-]{0,99}){0,5}")
