@@ -130,7 +130,7 @@ def _train(
         screen.json({"event": "start", "run": run.id, "best": candidate_document(candidates[0])})
     screen.talk(f"run {run.id}", "bold")
     if detach:
-        return _launch_and_leave(screen, compute, run)
+        return launch_and_leave(screen, compute, run)
     left = see_through(screen, compute, run)
     return finish(screen, run) if left is None else left
 
@@ -150,7 +150,7 @@ def _agreed(
     raise UsageError("this may cost money, and nobody can be asked here", mend="add --yes")
 
 
-def _launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
+def launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
     """Launches until one machine is on its way, then leaves it to itself."""
     while run.state is RunState.RUNNING:
         step = run.launch()

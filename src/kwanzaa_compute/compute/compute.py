@@ -43,6 +43,7 @@ from kwanzaa_compute.store.folder import RUN
 from kwanzaa_compute.store.grants import grant, grant_hours
 
 if TYPE_CHECKING:
+    from kwanzaa_compute.compute.machines import MachineChoice, MachineWish
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
 
 
@@ -317,6 +318,28 @@ class Compute:
         root = self.chosen_store(configured) or (self.home / "store").as_uri()
         return (root if urlsplit(root).scheme else Path(root).absolute().as_uri()).rstrip("/")
 
+    def choose_machine(self, wish: "MachineWish") -> "MachineChoice":
+        """Machines to look around on that are for sale now, cheapest hour first. Spends nothing.
+
+        Raises `NothingFitsError` where nothing matches, `BudgetError` where the cap is too low.
+        """
+        from kwanzaa_compute.compute.machines import choose_machine
+
+        return choose_machine(self, wish)
+
+    def provision(self, choice: "MachineChoice") -> Run:
+        """Enters a machine to look around on into the ledger, but launches nothing.
+
+        It is a run like others, without a config: `Run.wait` launches its machine and sees it
+        ended, at the latest when its time or its cap is used up.
+        """
+        from kwanzaa_compute.compute.machines import machine_record
+
+        record = machine_record(self, choice)
+        open_store(record.store_url).put(RUN, run_json(record, []))
+        self.ledger.add_run(record)
+        return Run(self, record.id)
+
     # -- finding runs again -------------------------------------------------------------------
 
     def run(self, run_id: str) -> Run:
@@ -335,6 +358,11 @@ class Compute:
         run = self.run(run_id)
         record = run.record
         self.forget_dead_watcher(record.id)
+        if record.state is not RunState.RUNNING and not record.trains:
+            raise UsageError(
+                f"{record.id} was a machine to look around on, and has ended",
+                mend="kwanzaa provision gets another one",
+            )
         if record.state not in (RunState.RUNNING, RunState.DONE):
             self.ledger.reopen(
                 record.id,

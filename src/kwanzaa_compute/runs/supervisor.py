@@ -200,6 +200,7 @@ class Supervisor:
         return lifecycle.Attempt(
             state=attempt.state,
             wish=run.wish,
+            trains=run.trains,
             age_s=now - attempt.intended_at,
             quiet_s=seen.looked_at - since,
             absent_s=None if absent is None or seen.sighting is None else seen.asked_at - absent,

@@ -13,7 +13,14 @@ from kwanzaa_compute.errors import CredentialsError, ProviderError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute_lambda_cloud import FEATURES, replies
 from kwanzaa_compute_lambda_cloud.keys import LoginKey, login_key
-from kwanzaa_compute_lambda_cloud.limits import LAUNCH, REQUEST, Limits, Turns, turns_for
+from kwanzaa_compute_lambda_cloud.limits import (
+    LAUNCH,
+    REQUEST,
+    Limits,
+    TooBusyError,
+    Turns,
+    turns_for,
+)
 from kwanzaa_compute_lambda_cloud.meaning import (
     NotAskedError,
     SoldOutError,
@@ -27,6 +34,8 @@ ENDPOINT = "https://cloud.lambda.ai"
 MOST_NAME = 64
 CALL_S = 25.0
 """A whole call. With the longest wait for a turn it stays below what `Provider` allows."""
+LATEST_S = 30.0
+"""So long after it was told to, nothing is launched any more: nobody may wait for the answer."""
 USER = "ubuntu"
 
 
@@ -58,9 +67,11 @@ class LambdaDriver:
 
     def launch(self, job: Job, offer: Offer) -> str:
         """Launches one machine that runs the job once it has booted."""
+        began = self._clock.monotonic()
         try:
             body = self._order(job, offer)
             self._turn(REQUEST, LAUNCH)
+            self._still_in_time(began)
         except Exception as error:
             raise NotAskedError(error) from error
         try:
@@ -132,6 +143,10 @@ class LambdaDriver:
         # A job's image is one of containers, and there is none here: by default the newest of
         # Lambda's own, with driver and torch.
         return {**body, "image": {"family": self._image}} if self._image else body
+
+    def _still_in_time(self, began: float) -> None:
+        if (late_s := self._clock.monotonic() - began) > LATEST_S:
+            raise TooBusyError(late_s)
 
     def _make_known(self, login: LoginKey) -> None:
         if self._known_key == login.name:
