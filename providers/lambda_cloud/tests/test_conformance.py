@@ -29,5 +29,5 @@ class TestLambda(DriverConformance):
             clock=Clock(),
             job=job,
             exiting=None,  # Lambda knows nothing of what a machine runs
-            preempt=simulator.preempt,
+            preempt=simulator.cloud.preempt,
         )

@@ -1,7 +1,6 @@
 """`LambdaSimulator`: Lambda's REST API on loopback, over machines that run their `user_data`."""
 
 import base64
-import hashlib
 import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -93,15 +92,6 @@ class LambdaSimulator:
             stop_reserve_s=30.0,
         )
 
-    def machine(self, machine_id: str) -> SimMachine:
-        """The model's machine behind an id of the API."""
-        with self.cloud.at_once() as sim:
-            return next(m for m in sim.machines.values() if public_id(m) == machine_id)
-
-    def preempt(self, machine_id: str) -> None:
-        """Takes a machine back: its processes get SIGKILL, and its status says so."""
-        self.cloud.preempt(self.machine(machine_id).id)
-
     # -- the wire -----------------------------------------------------------------------------
 
     def _answer(self, request: Request) -> Reply:
@@ -171,20 +161,18 @@ class LambdaSimulator:
         if len(name) > 64 or len(text.encode()) > MOST_BYTES:  # noqa: PLR2004 -- as described
             return _invalid("The name or the user data is too long.")
         command = _command(text, {"ssh_key_names": keys, "tags": body.get("tags") or []})
-        machine_id = self.cloud.create(name, (kind, region), command)
-        with self.cloud.at_once() as sim:
-            return _data({"instance_ids": [public_id(sim.machines[machine_id])]})
+        return _data({"instance_ids": [self.cloud.create(name, (kind, region), command)]})
 
     def _terminate(self, body: Mapping[str, Any]) -> Reply:
         ids = body.get("instance_ids")
         if not isinstance(ids, list):
             return _invalid("instance_ids is missing.")
-        shown = {public_id(m): m for m in self.cloud.listing()}
+        shown = {machine.id: machine for machine in self.cloud.listing()}
         if not ids or any(machine_id not in shown for machine_id in ids):
             return _error(404, "global/object-does-not-exist", "Specified instance does not exist.")
         before = [self._shown(shown[machine_id]) for machine_id in ids]
         for machine_id in ids:
-            self.cloud.terminate(shown[machine_id].id)
+            self.cloud.terminate(machine_id)
         return _data({"terminated_instances": [{**one, "status": "terminating"} for one in before]})
 
     def _add_key(self, body: Mapping[str, Any]) -> Reply:
@@ -198,9 +186,7 @@ class LambdaSimulator:
         return _data(key)
 
     def _instance(self, machine_id: str) -> Reply:
-        with self.cloud.at_once() as sim:
-            ids = {public_id(machine): machine.id for machine in sim.machines.values()}
-        machine = self.cloud.look(ids[machine_id]) if machine_id in ids else None
+        machine = self.cloud.look(machine_id)
         if machine is None:
             return _error(404, "global/object-does-not-exist", "Specified instance does not exist.")
         return _data(self._shown(machine))
@@ -209,7 +195,7 @@ class LambdaSimulator:
         extra = machine.command.extra if isinstance(machine.command, Command) else {}
         offer = machine.place.offer
         shown: dict[str, Any] = {
-            "id": public_id(machine),
+            "id": machine.id,
             "name": machine.name,
             "status": _STATUS[machine.state],
             "ssh_key_names": extra.get("ssh_key_names", []),
@@ -231,11 +217,6 @@ class LambdaSimulator:
                 "jupyter_url": "https://jupyter-simulated.lambdaspaces.com/?token=simulated",
             }
         return shown
-
-
-def public_id(machine: SimMachine) -> str:
-    """A machine's id as Lambda writes ids: 32 hexadecimal digits."""
-    return hashlib.sha256(machine.id.encode()).hexdigest()[:32]
 
 
 def _command(text: str, extra: Mapping[str, object]) -> Command:
