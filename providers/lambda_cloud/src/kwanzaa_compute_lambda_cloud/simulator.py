@@ -123,7 +123,8 @@ class LambdaSimulator:
     def _refusal(self, request: Request, path: str) -> Reply | None:
         basic = "Basic " + base64.b64encode(f"{self._key}:".encode()).decode()
         if request.bearer != self._key and request.headers.get("authorization") != basic:
-            return _error(401, "global/invalid-api-key", "API key was invalid or expired.")
+            message = "API key was invalid, expired, or deleted."
+            return _error(401, "global/invalid-api-key", message, "Check your API key.")
         kinds = ["request"] + ["launch"] * (path == "instance-operations/launch")
         with self.cloud.at_once():
             now = self.cloud.clock.at
@@ -156,7 +157,7 @@ class LambdaSimulator:
         if len(keys) != 1:
             return _invalid("Exactly one SSH key must be specified.")
         if keys[0] not in {key["name"] for key in self.ssh_keys.values()}:
-            return _error(404, "global/object-does-not-exist", "There is no such SSH key.")
+            return _unknown("SSH key")
         name, text = body.get("name") or "", body.get("user_data") or ""
         if len(name) > 64 or len(text.encode()) > MOST_BYTES:  # noqa: PLR2004 -- as described
             return _invalid("The name or the user data is too long.")
@@ -240,8 +241,14 @@ def _data(data: object) -> Reply:
     return Reply(200, {"data": data})
 
 
-def _error(status: int, code: str, message: str) -> Reply:
-    return Reply(status, {"error": {"code": code, "message": message}})
+def _error(status: int, code: str, message: str, suggestion: str = "") -> Reply:
+    said = {"code": code, "message": message}
+    return Reply(status, {"error": {**said, "suggestion": suggestion} if suggestion else said})
+
+
+def _unknown(what: str) -> Reply:
+    code = "global/object-does-not-exist"
+    return _error(404, code, f"There is no such {what}.", f"Check the name of the {what}.")
 
 
 def _invalid(message: str) -> Reply:
@@ -255,7 +262,7 @@ def _error_of(error: SimError) -> Reply:
             message = "Not enough capacity to fulfill launch request."
             return _error(400, "instance-operations/launch/insufficient-capacity", message)
         case UnknownOfferError():
-            return _error(404, "global/object-does-not-exist", "There is no such instance type.")
+            return _unknown("instance type")
         case RateLimitedError(retry_after_s=wait_s):
             # The description has no 429. That there is one, everybody's clients know.
             reply = _error(429, "global/too-many-requests", str(error))
@@ -263,4 +270,5 @@ def _error_of(error: SimError) -> Reply:
         case TimedOutError():
             return Reply(dropped=True)
         case _:
-            return _error(500, "global/internal-error", "An internal error occurred.")
+            message = "An internal server error occurred."
+            return _error(500, "global/internal-error", message, "Try again later.")

@@ -2,11 +2,15 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from filelock import FileLock
 
 # A test that asks the Hub for anything would be slow here and red elsewhere.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -69,6 +73,42 @@ def api_descriptions() -> Path:
 def preemption_traces() -> Path:
     """The folder with recorded preemption traces (`KWANZAA_TRACES`)."""
     return _folder("KWANZAA_TRACES")
+
+
+Witness = Callable[..., Path]
+"""`witness("name==1.0")` is the Python of an environment in which that alone is installed."""
+
+
+@pytest.fixture(scope="session")
+def witness() -> Witness:
+    """Clients of others, at pinned versions, each in an environment of its own.
+
+    They say whether a simulator is what they know, and must not meet our own packages. The
+    environments lie in `.venv/witnesses` and are made once.
+    """
+
+    def installed(*requirements: str) -> Path:
+        name = "-".join(sorted(requirements)).replace("==", "-").replace("[", "-").replace("]", "")
+        folder = Path(__file__).parent / ".venv" / "witnesses" / name
+        python = folder / "bin" / "python"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "made").exists():
+                _install(folder, requirements)
+                (folder / "made").touch()
+        return python
+
+    return installed
+
+
+def _install(folder: Path, requirements: tuple[str, ...]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=False, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+    words = ["install", "--quiet", "--disable-pip-version-check", *requirements]
+    made = subprocess.run([*pip, *words], capture_output=True, text=True, check=False)
+    if made.returncode:
+        _missing(" ".join(requirements), f"pip cannot have it: {made.stderr.strip()[-300:]}")
 
 
 def _folder(variable: str) -> Path:
