@@ -391,6 +391,8 @@ def _fault(move: Move, seen: Seen) -> Fault:
         return Fault.NONE
     if seen.failure is not None and seen.failure.stopped:
         return Fault.PREEMPTED
+    if seen.failure is not None and seen.failure.bad_machine:
+        return Fault.MACHINE
     if seen.sighting is not None and seen.sighting.phase in (Phase.PREEMPTED, Phase.GONE):
         return Fault.PREEMPTED
     return Fault.MACHINE if seen.heartbeat is None else Fault.CRASHED
