@@ -44,10 +44,13 @@ class LambdaDriver:
 
     features = FEATURES
 
-    def __init__(self, context: DriverContext, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, context: DriverContext, *, limits: Limits | None = None, call_s: float = CALL_S
+    ) -> None:
         """Reads `LAMBDA_API_KEY` and `KWANZAA_HOME`; `LAMBDA_IMAGE_FAMILY` names another image.
 
-        `limits` is the pace of calls, in seconds; a simulation sets `KWANZAA_LAMBDA_PACE`.
+        `limits` is the pace of calls; a simulation sets `KWANZAA_LAMBDA_PACE`. `call_s` limits a
+        whole call. All in seconds.
         """
         environment = context.environment
         self._key = environment.get("LAMBDA_API_KEY", "").strip()
@@ -56,6 +59,7 @@ class LambdaDriver:
         self._home = Path(environment.get("KWANZAA_HOME") or Path.home() / ".kwanzaa").absolute()
         self._image = environment.get("LAMBDA_IMAGE_FAMILY", "")
         self._limits = limits or Limits().scaled(environment.get("KWANZAA_LAMBDA_PACE", "1"))
+        self._call_s = call_s
         self._known_key = ""
         self._lock = threading.Lock()
         self._parts: tuple[HttpClient, Turns] | None = None
@@ -193,7 +197,7 @@ class LambdaDriver:
         with self._lock:
             if self._parts is None:
                 key = bearer(self._key, "LAMBDA_API_KEY")
-                client = HttpClient(self._endpoint, authorization=key, total_s=CALL_S)
+                client = HttpClient(self._endpoint, authorization=key, total_s=self._call_s)
                 turns = turns_for(self._key, self._home, self._limits, self._clock)
                 self._parts = client, turns
             return self._parts

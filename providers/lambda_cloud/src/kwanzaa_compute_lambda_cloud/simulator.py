@@ -26,7 +26,7 @@ from kwanzaa_compute_lambda_cloud.wares import REGIONS, WARES, Ware
 
 PACE = 0.01
 """In a simulation a second of Lambda's limits is a hundredth."""
-JITTER_S = 0.1
+JITTER_S = 0.3
 """So much closer together than they were sent may calls arrive; on average they may not."""
 SIMULATED = Weather(boot_s=(0.2, 0.2), preempted_stays=1.0)
 """A machine that was taken back is shown as `preempted` until somebody ends it."""
