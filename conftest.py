@@ -84,17 +84,18 @@ def witness() -> Witness:
     """Clients of others, at pinned versions, each in an environment of its own.
 
     They say whether a simulator is what they know, and must not meet our own packages. The
-    environments lie in `.venv/witnesses` and are made once.
+    environments lie in `.venv/witnesses` and are made once. `lock` names all that is installed,
+    where a client asks for much that it never uses here.
     """
 
-    def installed(*requirements: str) -> Path:
+    def installed(*requirements: str, lock: Path | None = None) -> Path:
         name = "-".join(sorted(requirements)).replace("==", "-").replace("[", "-").replace("]", "")
         folder = Path(__file__).parent / ".venv" / "witnesses" / name
         python = folder / "bin" / "python"
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "made").exists():
-                _install(folder, requirements)
+                _install(folder, requirements if lock is None else ("--no-deps", f"-r{lock}"))
                 (folder / "made").touch()
         return python
 

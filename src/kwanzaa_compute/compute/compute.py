@@ -17,6 +17,12 @@ from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.machines import (
+    MachineChoice,
+    MachineWish,
+    choose_machine,
+    machine_record,
+)
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of, shortlist
 from kwanzaa_compute.compute.run import Run
@@ -43,7 +49,6 @@ from kwanzaa_compute.store.folder import RUN
 from kwanzaa_compute.store.grants import grant, grant_hours
 
 if TYPE_CHECKING:
-    from kwanzaa_compute.compute.machines import MachineChoice, MachineWish
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
 
 
@@ -318,23 +323,19 @@ class Compute:
         root = self.chosen_store(configured) or (self.home / "store").as_uri()
         return (root if urlsplit(root).scheme else Path(root).absolute().as_uri()).rstrip("/")
 
-    def choose_machine(self, wish: "MachineWish") -> "MachineChoice":
+    def choose_machine(self, wish: MachineWish) -> MachineChoice:
         """Machines to look around on that are for sale now, cheapest hour first. Spends nothing.
 
         Raises `NothingFitsError` where nothing matches, `BudgetError` where the cap is too low.
         """
-        from kwanzaa_compute.compute.machines import choose_machine
-
         return choose_machine(self, wish)
 
-    def provision(self, choice: "MachineChoice") -> Run:
+    def provision(self, choice: MachineChoice) -> Run:
         """Enters a machine to look around on into the ledger, but launches nothing.
 
         It is a run like others, without a config: `Run.wait` launches its machine and sees it
         ended, at the latest when its time or its cap is used up.
         """
-        from kwanzaa_compute.compute.machines import machine_record
-
         record = machine_record(self, choice)
         open_store(record.store_url).put(RUN, run_json(record, []))
         self.ledger.add_run(record)
