@@ -21,7 +21,7 @@ from kwanzaa_compute.compute.machines import (
     MachineChoice,
     MachineWish,
     choose_machine,
-    machine_record,
+    enter_machine,
 )
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of, shortlist
@@ -331,15 +331,8 @@ class Compute:
         return choose_machine(self, wish)
 
     def provision(self, choice: MachineChoice) -> Run:
-        """Enters a machine to look around on into the ledger, but launches nothing.
-
-        It is a run like others, without a config: `Run.wait` launches its machine and sees it
-        ended, at the latest when its time or its cap is used up.
-        """
-        record = machine_record(self, choice)
-        open_store(record.store_url).put(RUN, run_json(record, []))
-        self.ledger.add_run(record)
-        return Run(self, record.id)
+        """Enters a machine to look around on into the ledger; `Run.wait` launches and ends it."""
+        return Run(self, enter_machine(self, choice))
 
     # -- finding runs again -------------------------------------------------------------------
 

@@ -12,6 +12,9 @@ from kwanzaa_compute.market.gpus import gpu_matches
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
+from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.store import open_store
+from kwanzaa_compute.store.folder import RUN
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
@@ -94,10 +97,10 @@ def _whole_usd(compute: "Compute", offer: Offer, hours: float) -> Decimal:
     return usd.quantize(_CENT, ROUND_CEILING)
 
 
-def machine_record(compute: "Compute", choice: MachineChoice) -> RunRecord:
-    """The run that such a machine is in the ledger: one without a config."""
+def enter_machine(compute: "Compute", choice: MachineChoice) -> str:
+    """Enters such a machine into store and ledger, as a run without a config; returns its id."""
     run_id = f"machine-{secrets.token_hex(3)}"
-    return RunRecord(
+    record = RunRecord(
         id=run_id,
         name="machine",
         owner=compute.owner,
@@ -111,3 +114,6 @@ def machine_record(compute: "Compute", choice: MachineChoice) -> RunRecord:
         max_hours=choice.max_hours,
         output_dir="",
     )
+    open_store(record.store_url).put(RUN, run_json(record, []))
+    compute.ledger.add_run(record)
+    return run_id
