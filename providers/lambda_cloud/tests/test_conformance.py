@@ -13,6 +13,7 @@ from kwanzaa_compute_lambda_cloud.driver import LambdaDriver
 from kwanzaa_compute_lambda_cloud.simulator import LambdaSimulator
 
 
+@pytest.mark.usefixtures("described")
 class TestLambda(DriverConformance):
     @pytest.fixture
     def harness(

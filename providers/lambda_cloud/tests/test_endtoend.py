@@ -7,6 +7,7 @@ from kwanzaa_compute_lambda_cloud.simulator import LambdaSimulator
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("described")
 class TestLambdaEndToEnd(DriverEndToEnd):
     provider = "lambda"
 

@@ -35,7 +35,7 @@ class Hasty(LambdaSimulator):
     """Shows a machine within a second, and boots it in two or not at all."""
 
     def adapt(self, info: ProviderInfo) -> ProviderInfo:
-        return replace(super().adapt(info), settle_s=0.8, boot_s=2.0)
+        return replace(super().adapt(info), settle_s=0.4, boot_s=1.2)
 
 
 class Account:
@@ -129,7 +129,7 @@ def test_f3_a_launch_that_never_was_is_tried_again_after_the_settle_window(
     account.until_live(run)
     first, second = run.attempts
     assert first.fault is Fault.TRANSIENT
-    assert second.intended_at - first.intended_at >= 0.8
+    assert second.intended_at - first.intended_at >= 0.4
     assert account.made == 1
     account.end(run)
 
@@ -189,7 +189,7 @@ def test_f6_of_a_launch_that_was_delivered_twice_one_machine_stays(account: Acco
 def test_f7_a_machine_that_is_not_listed_yet_is_not_launched_again(
     account_of: Callable[..., Account],
 ) -> None:
-    account = account_of(replace(SIMULATED, list_lag_s=0.6))
+    account = account_of(replace(SIMULATED, list_lag_s=0.3))
 
     def created_then_lost(request: Request) -> Reply:
         account.server.answer(request)
@@ -243,7 +243,7 @@ def test_f9_f10_f11_a_machine_is_ended_until_it_is_absent(account: Account, answ
 # -- machines ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("boot_s", [0.1, 1.9], ids=["while it works", "while it boots"])
+@pytest.mark.parametrize("boot_s", [0.1, 1.1], ids=["while it works", "while it boots"])
 def test_f12_f13_what_was_taken_back_and_still_stands_there_is_ended(
     account_of: Callable[..., Account], boot_s: float
 ) -> None:
@@ -251,7 +251,7 @@ def test_f12_f13_what_was_taken_back_and_still_stands_there_is_ended(
     run = account.rent()
     account.until_live(run)
     machine_id = run.attempts[0].machine_id
-    account.until(run, lambda: boot_s > 1 or bool(account.cloud.room.commands(machine_id)))
+    account.until(run, lambda: boot_s > 1.0 or bool(account.cloud.room.commands(machine_id)))
     account.cloud.preempt(machine_id)
     if boot_s > 1:  # the model keeps what is taken back before it boots, as it does all others
         assert account.cloud.billing

@@ -12,6 +12,7 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute_lambda_cloud.simulator import LambdaSimulator
 from kwanzaa_compute_lambda_cloud.wares import WARES
 
+pytestmark = pytest.mark.usefixtures("described")
 SCRIPTS = Path(__file__).parent / "witnesses"
 USER_DATA = """\
 #cloud-config
