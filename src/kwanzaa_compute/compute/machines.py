@@ -10,8 +10,8 @@ from kwanzaa_compute.drivers.contract import Feature
 from kwanzaa_compute.errors import BudgetError, NothingFitsError, UsageError
 from kwanzaa_compute.market.gpus import gpu_matches
 from kwanzaa_compute.market.offers import Availability, Offer
-from kwanzaa_compute.runs.candidates import dump_offers
-from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
+from kwanzaa_compute.runs.candidates import dump_prospects
+from kwanzaa_compute.runs.records import Prospect, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
@@ -109,7 +109,7 @@ def enter_machine(compute: "Compute", choice: MachineChoice) -> str:
         wish=Wish.RUN,
         created_at=compute.clock.now(),
         config="",
-        candidates=dump_offers(choice.offers),
+        candidates=dump_prospects([Prospect(offer) for offer in choice.offers]),
         max_usd=choice.max_usd,
         max_hours=choice.max_hours,
         output_dir="",

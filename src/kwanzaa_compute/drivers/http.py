@@ -50,10 +50,16 @@ class ReplyError(HttpFailure):
 
 
 class StatusError(HttpFailure):
-    """The provider refused: a status that is not 2xx. `text` is its body, for people, cleaned."""
+    """The provider refused: a status that is not 2xx. `text` is its body, for people, cleaned.
 
-    def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
+    `call` says what was asked, "POST /v2/pods" say: the same status may mean something else there.
+    """
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], content: bytes, call: str = ""
+    ) -> None:
         self.status = status
+        self.call = call
         self.headers = headers
         self.content = content
         self.text = cleaned(content[: 4 * LONGEST_TEXT].decode("utf-8", "replace"))
@@ -154,11 +160,12 @@ class HttpClient:
         Raises `StatusError` (every status but 2xx), `NoAnswerError` or `ReplyError`.
         """
         limit_s = total_s or self._total_s
-        with self._stream(method, path, params, body, limit_s) as response:
+        with self._stream(method, path, params, body, limit_s=limit_s) as response:
             content = b"".join(_limited(response))
             headers = {name.lower(): value for name, value in response.headers.items()}
         if not 200 <= response.status_code < 300:  # noqa: PLR2004 -- as HTTP has it
-            raise StatusError(response.status_code, headers, self._without_key(content))
+            said = self._without_key(content)
+            raise StatusError(response.status_code, headers, said, f"{method} {path}")
         return Answer(response.status_code, headers, content)
 
     def events(
@@ -167,22 +174,29 @@ class HttpClient:
         *,
         params: Mapping[str, str | int] | None = None,
         total_s: float,
+        quiet_s: float | None = None,
     ) -> list[str]:
         """The data of the server-sent events that come within `total_s`, oldest first.
 
-        The stream need not end: when time is up, what has come is the answer.
+        The stream need not end: when time is up, or nothing has come for `quiet_s`, what has come
+        until then is the answer. A server that has not even begun to answer is a `NoAnswerError`.
         """
         found: list[str] = []
+        begun = False
         try:
-            with self._stream("GET", path, params, None, total_s) as response:
+            stream = self._stream("GET", path, params, None, limit_s=total_s, quiet_s=quiet_s)
+            with stream as response:
+                begun = True
                 if response.status_code != 200:  # noqa: PLR2004 -- as HTTP has it
                     content = b"".join(_limited(response))
                     headers = {name.lower(): value for name, value in response.headers.items()}
-                    raise StatusError(response.status_code, headers, self._without_key(content))
+                    said = self._without_key(content)
+                    raise StatusError(response.status_code, headers, said, f"GET {path}")
                 for event in _events(_limited(response)):
                     found.append(event)  # noqa: PERF402 -- what came before a cut must stay
         except _TimeIsUpError:
-            pass
+            if not begun:
+                raise
         return found
 
     def close(self) -> None:
@@ -199,7 +213,9 @@ class HttpClient:
         path: str,
         params: Mapping[str, str | int] | None,
         body: Any,
+        *,
         limit_s: float,
+        quiet_s: float | None = None,
     ) -> "Iterator[httpx2.Response]":
         import httpx2
 
@@ -214,7 +230,7 @@ class HttpClient:
                 params=params,
                 headers=self._all_headers(body),
                 content=None if body is None else json.dumps(body, allow_nan=False).encode(),
-                timeout=limit_s,
+                timeout=httpx2.Timeout(limit_s, read=quiet_s or limit_s),
                 extensions={"trace": line.trace},
             ) as response:
                 yield response
@@ -272,11 +288,14 @@ def bearer(key: str, variable: str) -> Secret:
     sent: an empty one, or one with a line break that a paste has left in it.
     """
     if not key:
-        raise CredentialsError(f"{variable} is not set", mend=f"export {variable}=...")
+        raise CredentialsError(
+            f"{variable} is not set", mend=f"export {variable}=...", nothing_was_created=True
+        )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise CredentialsError(
             f"{variable} holds a space, a line break or a letter that no key has",
             mend=f"set {variable} again",
+            nothing_was_created=True,
         )
     return Secret(f"Bearer {key}")
 

@@ -78,9 +78,9 @@ def test_the_deadline_holds_while_headers_drip() -> None:
 
         thread = threading.Thread(target=dribble, daemon=True)
         thread.start()
-        with HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
-            with pytest.raises(NoAnswerError, match=r"within 0\.3 s"):
-                client.call("GET", "/", total_s=0.3)
+        client = HttpClient(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with client, pytest.raises(NoAnswerError, match=r"within 0\.3 s"):
+            client.call("GET", "/", total_s=0.3)
         ended.set()
         thread.join(5)
         assert not thread.is_alive()
@@ -116,9 +116,11 @@ def test_a_redirect_is_not_followed_and_the_key_goes_nowhere(
 
 def test_a_stranger_with_a_certificate_of_his_own_gets_nothing(tmp_path: Path) -> None:
     made = subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-        + ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")],
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")),
+        ],
         capture_output=True,
         check=False,
     )
@@ -166,6 +168,27 @@ def test_events_that_came_in_time_are_the_answer(server: WireServer, client: Htt
 
     server.interrupt("GET", "/logs", lambda _request: Reply(body=stream()))
     assert client.events("/logs", total_s=0.3) == ["one", "two\nlines"]
+
+
+def test_a_stream_that_has_gone_quiet_is_not_waited_for(
+    server: WireServer, client: HttpClient
+) -> None:
+    def stream() -> Iterator[bytes]:
+        yield b"data: one\n\n"
+        Clock().sleep(2)
+
+    server.interrupt("GET", "/logs", lambda _request: Reply(body=stream()))
+    assert client.events("/logs", total_s=60, quiet_s=0.2) == ["one"]
+
+
+def test_a_stream_that_never_begins_is_no_answer(server: WireServer, client: HttpClient) -> None:
+    def silent(_request: Request) -> Reply:
+        Clock().sleep(1)
+        return DROPPED
+
+    server.interrupt("GET", "/logs", silent)
+    with pytest.raises(NoAnswerError):
+        client.events("/logs", total_s=60, quiet_s=0.2)
 
 
 def test_a_refused_stream_of_events_is_an_error(server: WireServer, client: HttpClient) -> None:
