@@ -111,8 +111,9 @@ def _rent(screen: Screen, compute: Compute, choice: MachineChoice, *, detach: bo
     if screen.as_json:
         screen.json({"event": "start", "run": run.id, "best": offer_document(choice.offers[0])})
     screen.talk(f"run {run.id}", "bold")
-    screen.talk(f"  log in     kwanzaa ssh {run.id}")
-    screen.talk(f"  end it     kwanzaa terminate {run.id}")
+    if not compute.is_simulated:  # a simulation lives in this process alone
+        screen.talk(f"  log in     kwanzaa ssh {run.id}")
+        screen.talk(f"  end it     kwanzaa terminate {run.id}")
     if detach:
         return launch_and_leave(screen, compute, run)
     left = see_through(screen, compute, run)
