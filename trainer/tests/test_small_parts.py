@@ -22,6 +22,7 @@ from kwanzaa_trainer.__main__ import main
 from kwanzaa_trainer.attempt import failure_of
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.precision import Device, choose_precision
+from kwanzaa_trainer.preflight import BadMachineError
 from kwanzaa_trainer.progress import EarlyStopping, Progress, note_eval
 from kwanzaa_trainer.schedule import plan_schedule, warmup_steps
 from kwanzaa_trainer.settings import Settings
@@ -158,6 +159,11 @@ def test_settings_are_read_and_checked() -> None:
 )
 def test_only_what_another_try_may_mend_is_retryable(error: Exception, retryable: bool) -> None:
     assert failure_of(1, error).retryable is retryable
+
+
+def test_a_bad_machine_is_told_from_bad_luck() -> None:
+    assert failure_of(1, BadMachineError("its GPU is a T4")).bad_machine
+    assert not failure_of(1, RuntimeError("NCCL error")).bad_machine
 
 
 def test_running_out_of_gpu_memory_says_what_to_lower(torch: Any) -> None:

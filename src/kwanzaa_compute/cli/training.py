@@ -1,6 +1,7 @@
 """`train` and `resume`: from a config to an adapter, with somebody looking on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -117,11 +118,9 @@ def _train(
     screen: Screen, compute: Compute, planned: Planned, *, detach: bool, named: bool, yes: bool
 ) -> int:
     candidates = compute.buyable(planned)
-    if detach and needs_a_watcher(compute, candidates[0]) and not named:
-        raise UsageError(
-            f"nothing but a watcher ends a machine of {candidates[0].offer.provider}",
-            mend=f"leave --detach away, or say --provider {candidates[0].offer.provider} as well",
-        )
+    if detach and not named:
+        planned = _without_watcher(compute, planned, candidates)
+        candidates = compute.buyable(planned)
     if not _agreed(screen, planned, candidates, yes=yes):
         screen.talk("nothing was started")
         return EXIT_INTERRUPTED
@@ -130,9 +129,26 @@ def _train(
         screen.json({"event": "start", "run": run.id, "best": candidate_document(candidates[0])})
     screen.talk(f"run {run.id}", "bold")
     if detach:
-        return _launch_and_leave(screen, compute, run)
+        return launch_and_leave(screen, compute, run)
     left = see_through(screen, compute, run)
     return finish(screen, run) if left is None else left
+
+
+def _without_watcher(
+    compute: Compute, planned: Planned, candidates: Sequence[Candidate]
+) -> Planned:
+    """The plan without the machines that only a watcher ends: nobody will be watching.
+
+    Not even as the second choice, for the first one may be sold out when it is asked for.
+    """
+    kept = tuple(c for c in candidates if not needs_a_watcher(compute, c))
+    if not kept:
+        name = candidates[0].offer.provider
+        raise UsageError(
+            f"nothing but a watcher ends a machine of {name}",
+            mend=f"leave --detach away, or say --provider {name} as well",
+        )
+    return replace(planned, plan=replace(planned.plan, candidates=kept))
 
 
 def _agreed(
@@ -150,7 +166,7 @@ def _agreed(
     raise UsageError("this may cost money, and nobody can be asked here", mend="add --yes")
 
 
-def _launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
+def launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
     """Launches until one machine is on its way, then leaves it to itself."""
     while run.state is RunState.RUNNING:
         step = run.launch()

@@ -17,16 +17,22 @@ from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.machines import (
+    MachineChoice,
+    MachineWish,
+    choose_machine,
+    enter_machine,
+)
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of, shortlist
+from kwanzaa_compute.compute.reach import shares_files, within_reach_of_the_store
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
-from kwanzaa_compute.drivers.contract import DriverContext, Feature
+from kwanzaa_compute.drivers.contract import DriverContext
 from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
     BudgetError,
-    CredentialsError,
     KwanzaaError,
     LeaseLostError,
     NothingFitsError,
@@ -40,7 +46,6 @@ from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
-from kwanzaa_compute.store.grants import grant, grant_hours
 
 if TYPE_CHECKING:
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
@@ -217,7 +222,7 @@ class Compute:
         store = open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
         upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
-        if any(not self._shares_files(candidate) for candidate in candidates):
+        if any(not shares_files(self, candidate) for candidate in candidates):
             upload_code(store)
         store.put(RUN, run_json(record, []))
         self.ledger.add_run(record)
@@ -231,7 +236,7 @@ class Compute:
         """
         here = self.catalogue.providers
         ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
-        ranked = self._within_reach_of_the_store(planned, ranked)
+        ranked = within_reach_of_the_store(self, planned, ranked)
         if not ranked:
             there = {candidate.offer.provider for candidate in planned.plan.candidates}
             raise NothingFitsError(
@@ -247,43 +252,6 @@ class Compute:
         if planned.max_usd is None:
             ranked = [c for c in ranked if c.offer.own_machine]
         return shortlist(ranked, deadline=planned.deadline_hours is not None)
-
-    def _within_reach_of_the_store(
-        self, planned: Planned, ranked: list[Candidate]
-    ) -> list[Candidate]:
-        """Those whose machines can reach the run's store, with a right that holds long enough."""
-        root = self.store_root(planned.loaded.config.compute.store)
-        scheme = urlsplit(root).scheme
-        providers = self.catalogue.providers
-        within = [c for c in ranked if scheme in providers[c.offer.provider].store_schemes]
-        if ranked and not within:
-            raise UsageError(
-                f"no machine that fits can reach the run's folder in {root}",
-                mend="choose a store that it reaches, for example --store s3://bucket/folder",
-            )
-        own = [c for c in within if self._needs_no_grant(c)]
-        if len(own) == len(within):
-            return within
-        try:
-            held = grant_hours(root, self.environment)
-        except CredentialsError:
-            if not own:
-                raise
-            return own
-        if held is not None and held < planned.max_hours:
-            if not own:
-                grant(root, self.environment, hours=planned.max_hours, now=self.clock.now())
-            return own
-        return within
-
-    def _shares_files(self, candidate: Candidate) -> bool:
-        info = self.catalogue.providers[candidate.offer.provider]
-        return Feature.SHARES_FILES in info.features
-
-    def _needs_no_grant(self, candidate: Candidate) -> bool:
-        """Its machines are ours, or have a right of their own to the store."""
-        info = self.catalogue.providers[candidate.offer.provider]
-        return bool({Feature.SHARES_FILES, Feature.STORE_ROLE} & info.features)
 
     def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
         config, deadline_h = planned.loaded.config, planned.deadline_hours
@@ -317,6 +285,17 @@ class Compute:
         root = self.chosen_store(configured) or (self.home / "store").as_uri()
         return (root if urlsplit(root).scheme else Path(root).absolute().as_uri()).rstrip("/")
 
+    def choose_machine(self, wish: MachineWish) -> MachineChoice:
+        """Machines to look around on that are for sale now, cheapest hour first. Spends nothing.
+
+        Raises `NothingFitsError` where nothing matches, `BudgetError` where the cap is too low.
+        """
+        return choose_machine(self, wish)
+
+    def provision(self, choice: MachineChoice) -> Run:
+        """Enters a machine to look around on into the ledger; `Run.wait` launches and ends it."""
+        return Run(self, enter_machine(self, choice))
+
     # -- finding runs again -------------------------------------------------------------------
 
     def run(self, run_id: str) -> Run:
@@ -335,6 +314,11 @@ class Compute:
         run = self.run(run_id)
         record = run.record
         self.forget_dead_watcher(record.id)
+        if record.state is not RunState.RUNNING and not record.trains:
+            raise UsageError(
+                f"{record.id} was a machine to look around on, and has ended",
+                mend="kwanzaa provision gets another one",
+            )
         if record.state not in (RunState.RUNNING, RunState.DONE):
             self.ledger.reopen(
                 record.id,

@@ -164,7 +164,8 @@ class HttpClient:
             content = b"".join(_limited(response))
             headers = {name.lower(): value for name, value in response.headers.items()}
         if not 200 <= response.status_code < 300:  # noqa: PLR2004 -- as HTTP has it
-            raise StatusError(response.status_code, headers, content, f"{method} {path}")
+            said = self._without_key(content)
+            raise StatusError(response.status_code, headers, said, f"{method} {path}")
         return Answer(response.status_code, headers, content)
 
     def events(
@@ -189,7 +190,8 @@ class HttpClient:
                 if response.status_code != 200:  # noqa: PLR2004 -- as HTTP has it
                     content = b"".join(_limited(response))
                     headers = {name.lower(): value for name, value in response.headers.items()}
-                    raise StatusError(response.status_code, headers, content, f"GET {path}")
+                    said = self._without_key(content)
+                    raise StatusError(response.status_code, headers, said, f"GET {path}")
                 for event in _events(_limited(response)):
                     found.append(event)  # noqa: PERF402 -- what came before a cut must stay
         except _TimeIsUpError:
@@ -255,6 +257,13 @@ class HttpClient:
                     limits=httpx2.Limits(max_keepalive_connections=0),
                 )
             return self._client
+
+    def _without_key(self, content: bytes) -> bytes:
+        """A refusal that quotes our own key must not carry it into a log."""
+        if self._authorization is None:
+            return content
+        key = self._authorization.reveal().rpartition(" ")[2]
+        return content.replace(key.encode(), b"***") if key else content
 
     def _all_headers(self, body: Any) -> dict[str, str]:
         headers = dict(self._headers)

@@ -115,7 +115,8 @@ def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
         return Reason.WRONG_GPU, (wanted.gpu,)
     if not gpu.known:
         return Reason.UNKNOWN_GPU, ()
-    if gpu.arch == "arm" and not gpu.is_cpu and not settings.allow_arm:
+    asked_for = settings.allow_arm or wanted.gpu  # here it is what was asked for by name
+    if gpu.arch == "arm" and not gpu.is_cpu and not asked_for:
         return Reason.ARM, ()
     need = wanted.vram_gib
     if gpu.is_cpu:

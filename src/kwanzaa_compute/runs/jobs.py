@@ -65,6 +65,8 @@ def job_for(
     store, and a right to the run's folder alone. Raises `CredentialsError` where no such right
     can be made, `StoreError` where the store cannot be asked.
     """
+    if not run.trains:
+        return machine_job(run, attempt, disk_gib=disk_gib)
     if Feature.SHARES_FILES in info.features:
         return _on_this_disk(run, attempt, environment, disk_gib)
     hours = attempt.max_hours
@@ -129,3 +131,17 @@ def _code(store: Store) -> tuple[str, str]:
     if len(found) != 1:
         raise StoreError(f"the run's folder holds no code to run in {CODE}/")
     return found[0], found[0].rpartition("/")[2].removesuffix(".zip")
+
+
+def machine_job(run: RunRecord, attempt: AttemptRecord, *, disk_gib: float) -> Job:
+    """The job of a machine to look around on: to be there, until its time is up.
+
+    It gets no right to any store, and no secret.
+    """
+    return Job(
+        name=attempt.name,
+        argv=("sleep", f"{attempt.max_hours * 3600:.0f}"),
+        store_url=run.store_url,
+        max_hours=attempt.max_hours,
+        disk_gib=disk_gib,
+    )

@@ -245,6 +245,18 @@ def test_cleaned_text_is_one_short_line() -> None:
     assert cleaned("x" * 1000, 10) == "x" * 9 + "…"
 
 
+def test_a_refusal_that_quotes_the_key_is_stripped_of_it(server: WireServer) -> None:
+    server.interrupt("GET", "/", Reply(401, {"error": "the key canary-of-the-key is unknown"}))
+    key = bearer("canary-of-the-key", "X_KEY")
+    with (
+        HttpClient(server.url, authorization=key) as client,
+        pytest.raises(StatusError) as caught,
+    ):
+        client.call("GET", "/")
+    assert b"canary" not in caught.value.content
+    assert "the key *** is unknown" in str(caught.value)
+
+
 def test_the_module_imports_no_http_library() -> None:
     code = "import kwanzaa_compute.drivers.http, sys; print('httpx2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
