@@ -43,6 +43,7 @@ def a_user_looks_at_what_is_for_sale(compute: kc.Compute) -> None:
     for_sale = compute.offers(["local"])
     assert_type(for_sale.offers, tuple[Offer, ...])
     assert_type(for_sale.warnings, Mapping[str, str])
+    assert_type(compute.known_offers(offline=True).cached, Mapping[str, str])
     for offer in for_sale.offers:
         assert_type(offer.usd_per_hour, Decimal | None)
         assert_type(offer.gpu, GPU)

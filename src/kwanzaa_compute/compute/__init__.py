@@ -1,7 +1,8 @@
 """The Python face: plan, train, and find your runs again."""
 
 from kwanzaa_compute.compute.applying import Applied
-from kwanzaa_compute.compute.compute import Compute, ForSale
+from kwanzaa_compute.compute.compute import Compute
+from kwanzaa_compute.compute.offers import ForSale
 from kwanzaa_compute.compute.planning import Options, Planned
 from kwanzaa_compute.compute.receipt import Receipt, ReceiptLine
 from kwanzaa_compute.compute.run import Run

@@ -5,7 +5,6 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.offers import ForSale, ask_providers, known_offers
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
@@ -29,10 +29,10 @@ from kwanzaa_compute.errors import (
     KwanzaaError,
     LeaseLostError,
     NothingFitsError,
+    TransientError,
     UsageError,
 )
 from kwanzaa_compute.market.candidates import Candidate
-from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
@@ -45,14 +45,6 @@ if TYPE_CHECKING:
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
 
 MOST_CANDIDATES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ForSale:
-    """What the providers sell now; a provider that could not be asked is a warning, no failure."""
-
-    offers: tuple[Offer, ...]
-    warnings: Mapping[str, str]
 
 
 class Compute:
@@ -149,27 +141,16 @@ class Compute:
 
     def offers(self, providers: Sequence[str] | None = None) -> ForSale:
         """What is for sale now, of these providers or of all; they are asked side by side."""
-        names = list(providers or self.catalogue.providers)
-        if providers:
-            for name in names:
-                self.catalogue.find(name)  # a wrong name is an error, not a warning
-        from concurrent.futures import ThreadPoolExecutor
+        for name in providers or ():
+            self.catalogue.find(name)  # a wrong name is an error, not a warning
+        return ask_providers(self, list(providers or self.catalogue.providers))
 
-        with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
-            answers = list(pool.map(self._ask, names))
-        found = tuple(offer for answer in answers if isinstance(answer, tuple) for offer in answer)
-        warnings = {
-            name: answer.message
-            for name, answer in zip(names, answers, strict=True)
-            if isinstance(answer, KwanzaaError)
-        }
-        return ForSale(found, warnings)
+    def known_offers(self, providers: Sequence[str] = (), *, offline: bool = False) -> ForSale:
+        """Like `offers`, and for providers that cannot be asked what is known of them.
 
-    def _ask(self, name: str) -> tuple[Offer, ...] | KwanzaaError:
-        try:
-            return self.provider(name).offers()
-        except KwanzaaError as error:
-            return error
+        That is their last answer, or the prices that came with this package: the newer of the two.
+        """
+        return known_offers(self, providers, offline=offline)
 
     def plan(self, config: Path | str | LoadedConfig, options: Options | None = None) -> Planned:
         """What the whole run would cost on every offer, and why the others are refused.
@@ -227,11 +208,13 @@ class Compute:
     def buyable(self, planned: Planned) -> list[Candidate]:
         """The candidates that a run of this plan would try, best first; never an empty list.
 
+        Only offers that were asked for now are bought: a cap holds at the price that was quoted.
         Raises `NothingFitsError` where nothing that fits can be had from here, `BudgetError` where
-        money would be spent and there is no cap.
+        money would be spent and there is no cap, `TransientError` where nobody could be asked.
         """
         here = self.catalogue.providers
         ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
+        ranked = self._at_todays_price(planned, ranked)
         ranked = self._within_reach_of_the_store(planned, ranked)
         if not ranked:
             there = {candidate.offer.provider for candidate in planned.plan.candidates}
@@ -248,6 +231,21 @@ class Compute:
         if planned.max_usd is None:
             ranked = [c for c in ranked if c.offer.own_machine]
         return ranked[:MOST_CANDIDATES]
+
+    def _at_todays_price(self, planned: Planned, ranked: list[Candidate]) -> list[Candidate]:
+        """Those of providers that have answered; a cached or bundled price is nobody's quote."""
+        live = planned.for_sale.live
+        asked = [candidate for candidate in ranked if candidate.offer.provider in live]
+        if ranked and not asked:
+            silent = {candidate.offer.provider for candidate in ranked}
+            why = "; ".join(
+                f"{n}: {planned.warnings.get(n, 'was not asked')}" for n in sorted(silent)
+            )
+            raise TransientError(
+                f"nothing that fits can be bought at an old price ({why})",
+                mend="try again, or see kwanzaa doctor; nothing was started",
+            )
+        return asked
 
     def _within_reach_of_the_store(
         self, planned: Planned, ranked: list[Candidate]

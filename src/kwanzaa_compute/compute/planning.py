@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.compute.calibration import learnt_speeds
 from kwanzaa_compute.compute.inputs import base_folder, count_text
+from kwanzaa_compute.compute.offers import ForSale
 from kwanzaa_compute.config import (
     DataFiles,
     LoadedConfig,
@@ -21,9 +22,7 @@ from kwanzaa_compute.config import (
 )
 from kwanzaa_compute.drivers.contract import Feature
 from kwanzaa_compute.errors import ConfigError, DataError
-from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.market.plan import Plan, make_plan, requirements_for, settings_for
-from kwanzaa_compute.market.prices import bundled_offers, with_live
 from kwanzaa_compute.market.recipe import recipe_from_config
 from kwanzaa_compute.market.shapes import ModelShape, find_shape, shape_from_config_json
 from kwanzaa_compute.market.workload import TextSize, Workload, workload_from_config
@@ -39,7 +38,7 @@ class Options:
     """What the caller asks for beyond the config; None leaves it to the config.
 
     `overrides` are dotted keys of the config, e.g. `{"training.max_steps": 10}`. Money in
-    dollars, times in hours. `offline` plans from the bundled prices and asks no provider.
+    dollars, times in hours. `offline` asks no provider: last answers and bundled prices count.
     `validation_h` and `experimentation_h` are hours on the same machine beside the training.
     """
 
@@ -82,8 +81,13 @@ class Planned:
     """What there is to train on."""
     notes: tuple[Note, ...]
     """Keys of the config that are not applied, or answered differently, each with its reason."""
-    warnings: Mapping[str, str]
-    """Providers that could not be asked, and why."""
+    for_sale: ForSale
+    """What was weighed, who was asked for it, and who could not be."""
+
+    @property
+    def warnings(self) -> Mapping[str, str]:
+        """Providers that could not be asked, and why."""
+        return self.for_sale.warnings
 
     @property
     def max_usd(self) -> Decimal | None:
@@ -102,7 +106,7 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
     files = check_data_files(loaded)
     size, workload = _counted(loaded, files)
     shape = _shape(loaded)
-    offers, warnings = _offers(compute, loaded, offline=options.offline)
+    for_sale = compute.known_offers(loaded.config.compute.provider or (), offline=options.offline)
     recipe = recipe_from_config(loaded.config)
     infos = compute.catalogue.providers
     required = requirements_for(
@@ -110,7 +114,7 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
     )
     plan = make_plan(
         replace(required, max_hours=loaded.config.compute.max_hours or DEFAULT_MAX_HOURS),
-        offers,
+        for_sale.offers,
         workload,
         shape,
         recipe,
@@ -126,7 +130,7 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
             experimentation_h=options.experimentation_h,
         ),
     )
-    return Planned(plan, loaded, files, size, notes_for(loaded), warnings)
+    return Planned(plan, loaded, files, size, notes_for(loaded), for_sale)
 
 
 def load_with(config: Path | str | LoadedConfig, options: Options) -> LoadedConfig:
@@ -171,23 +175,6 @@ def _shape(loaded: LoadedConfig) -> ModelShape:
             mend="download its config.json (and the model) into a folder, and name that folder",
         )
     return shape
-
-
-def _offers(
-    compute: "Compute", loaded: LoadedConfig, *, offline: bool
-) -> tuple[tuple[Offer, ...], Mapping[str, str]]:
-    """Live offers of the installed providers over the bundled prices of the others."""
-    asked = loaded.config.compute.provider
-    installed = [name for name in compute.catalogue.providers if not asked or name in asked]
-    for name in asked or ():
-        if not any(offer.provider == name for offer in bundled_offers()):
-            compute.catalogue.find(name)  # says what to install, or what was meant
-    if offline:
-        installed = [name for name in installed if name == "local"]  # asking it needs no network
-    for_sale = compute.offers(installed) if installed else None
-    live = for_sale.offers if for_sale else ()
-    bundled = tuple(o for o in bundled_offers() if not asked or o.provider in asked)
-    return with_live(live, bundled), for_sale.warnings if for_sale else {}
 
 
 def _required(compute: "Compute", loaded: LoadedConfig) -> frozenset[str]:

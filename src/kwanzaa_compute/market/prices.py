@@ -94,9 +94,3 @@ def parsed_price(text: str) -> Decimal | None:
     except InvalidOperation:
         return None
     return price if price.is_finite() and price > 0 else None
-
-
-def with_live(live: tuple[Offer, ...], bundled: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    """Live offers, and bundled ones only of providers that gave none."""
-    answered = {offer.provider for offer in live}
-    return live + tuple(offer for offer in bundled if offer.provider not in answered)
