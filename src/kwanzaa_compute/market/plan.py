@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kwanzaa_compute.market.candidates import Candidate, Reason, Refusal
 from kwanzaa_compute.market.costs import Extras
 from kwanzaa_compute.market.offers import Offer, Precision, Requirements
-from kwanzaa_compute.market.quotes import Asked, Settings
+from kwanzaa_compute.market.quotes import Asked, Settings, Task
 from kwanzaa_compute.market.recipe import Recipe, recipe_from_config
 from kwanzaa_compute.market.scenarios import runs_per_budget
 from kwanzaa_compute.market.shapes import ModelShape
@@ -32,6 +32,7 @@ __all__ = [
     "Reason",
     "Refusal",
     "Settings",
+    "Task",
     "make_plan",
     "requirements_for",
     "settings_for",
@@ -156,13 +157,16 @@ def make_plan(  # noqa: PLR0917 - these are what a plan is made of, in the order
     shape: ModelShape,
     recipe: Recipe,
     settings: Settings | None = None,
+    *,
+    beside: Iterable[Task] = (),
 ) -> Plan:
     """Ranks every offer by the expected cost of the whole run, or refuses it with a reason.
 
-    Equal costs are ranked by time, then by memory. Nothing is bought, asked or read here.
+    Equal costs are ranked by time, then by memory. `beside` are further adapters of the same run:
+    one for each GPU of the machine at once, the others in turn. Nothing is bought, asked or read.
     """
     settings = settings or Settings()
-    asked = Asked(requirements, workload, shape, recipe, settings)
+    asked = Asked(requirements, (Task(workload, shape, recipe), *beside), settings)
     weighed = Weighed(asked, tuple(offers))
     return Plan(
         Lazily(len(weighed.ranked), weighed.candidate),
