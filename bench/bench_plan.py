@@ -25,7 +25,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from kwanzaa_compute.market.offers import Offer, Requirements
-from kwanzaa_compute.market.plan import Plan, Settings, make_plan
+from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape, find_shape
@@ -82,7 +82,7 @@ def planner(offers: list[Offer] | tuple[Offer, ...]) -> Callable[[], Plan]:
     )
 
     def plan() -> Plan:
-        made = make_plan(needs, offers, job, shape, recipe, Settings(now=NOW))
+        made = make_plan(needs, offers, Task(job, shape, recipe), Settings(now=NOW))
         if made.best is None or len(made.candidates) + len(made.refused) != len(offers):
             raise AssertionError("the plan lost offers")
         return made

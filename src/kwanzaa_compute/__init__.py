@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         Receipt,
         ReceiptLine,
         Run,
+        Sweep,
     )
     from kwanzaa_compute.config import LoadedConfig, TrainingConfig, load, load_config
     from kwanzaa_compute.drivers.plugins import hookimpl
@@ -61,6 +62,7 @@ _HOMES = {
         "Receipt",
         "ReceiptLine",
         "Run",
+        "Sweep",
     ),
     "config": ("LoadedConfig", "TrainingConfig", "load", "load_config"),
     "drivers.plugins": ("hookimpl",),
@@ -115,6 +117,7 @@ __all__ = [
     "RunState",
     "Step",
     "StoreError",
+    "Sweep",
     "TrainingConfig",
     "TransientError",
     "UsageError",

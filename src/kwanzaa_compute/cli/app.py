@@ -27,6 +27,7 @@ COMMANDS: Sequence[tuple[str, str, Group, str]] = (
     ("plan", "buying:plan", PLANNING, "What the whole run would cost, everywhere; spends nothing."),
     ("offers", "buying:offers", PLANNING, "What is for sale, with each price's source and age."),
     ("train", "training:train", RUNNING, "Plan, ask, launch, watch, recover, download, receipt."),
+    ("sweep", "sweeping:sweep", RUNNING, "Train an adapter for each of several base models."),
     ("resume", "training:resume", RUNNING, "Watch a run again, or go on from its checkpoint."),
     ("runs", "looking:runs", RUNNING, "Your runs: what they do, and what they cost now."),
     ("show", "looking:show", RUNNING, "Everything about one run: attempts, receipt, history."),

@@ -84,6 +84,7 @@ def end_document(run: Run, receipt: Receipt, adapter: str | None) -> dict[str, A
         "exit": receipt.state.exit_code,
         "adapter": adapter,
         "summary": done.summary if done else None,
+        "members": list(run.members),
         "receipt": receipt_document(receipt),
     }
 

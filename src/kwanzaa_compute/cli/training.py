@@ -117,30 +117,42 @@ def _train(
     screen: Screen, compute: Compute, planned: Planned, *, detach: bool, named: bool, yes: bool
 ) -> int:
     candidates = compute.buyable(planned)
-    if detach and needs_a_watcher(compute, candidates[0]) and not named:
-        raise UsageError(
-            f"nothing but a watcher ends a machine of {candidates[0].offer.provider}",
-            mend=f"leave --detach away, or say --provider {candidates[0].offer.provider} as well",
-        )
-    if not _agreed(screen, planned, candidates, yes=yes):
+    if detach and not named:
+        require_other_deadline(compute, candidates[0])
+    show_choice(screen, planned, candidates)
+    if not agreed(screen, candidates, yes=yes):
         screen.talk("nothing was started")
         return EXIT_INTERRUPTED
-    run = compute.prepare(planned, say=screen.talk)
-    if screen.as_json:
-        screen.json({"event": "start", "run": run.id, "best": candidate_document(candidates[0])})
-    screen.talk(f"run {run.id}", "bold")
+    run = begin(screen, compute, planned, candidates[0])
     if detach:
-        return _launch_and_leave(screen, compute, run)
+        return launch_and_leave(screen, compute, run)
     left = see_through(screen, compute, run)
     return finish(screen, run) if left is None else left
 
 
-def _agreed(
-    screen: Screen, planned: Planned, candidates: Sequence[Candidate], *, yes: bool
-) -> bool:
-    """Whether the run may start. Only what costs nothing may start without anybody's yes."""
+def require_other_deadline(compute: Compute, candidate: Candidate) -> None:
+    """Raises `UsageError` where nothing but a watcher would end the machine that is left alone."""
+    if needs_a_watcher(compute, candidate):
+        raise UsageError(
+            f"nothing but a watcher ends a machine of {candidate.offer.provider}",
+            mend=f"leave --detach away, or say --provider {candidate.offer.provider} as well",
+        )
+
+
+def begin(screen: Screen, compute: Compute, planned: Planned, best: Candidate) -> Run:
+    """Enters the run into ledger and store, and says so; nothing is launched yet."""
+    run = compute.prepare(planned, say=screen.talk)
+    if screen.as_json:
+        members = list(planned.members)
+        start = {"run": run.id, "best": candidate_document(best), "members": members}
+        screen.json({"event": "start", **start})
+    screen.talk(f"run {run.id}", "bold")
+    return run
+
+
+def agreed(screen: Screen, candidates: Sequence[Candidate], *, yes: bool) -> bool:
+    """Whether a run may start. Only what costs nothing may start without anybody's yes."""
     is_free = all(candidate.offer.own_machine for candidate in candidates)
-    show_choice(screen, planned, candidates)
     if yes:
         return True
     if screen.can_ask:
@@ -150,7 +162,7 @@ def _agreed(
     raise UsageError("this may cost money, and nobody can be asked here", mend="add --yes")
 
 
-def _launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
+def launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
     """Launches until one machine is on its way, then leaves it to itself."""
     while run.state is RunState.RUNNING:
         step = run.launch()

@@ -6,5 +6,16 @@ from kwanzaa_compute.compute.offers import ForSale
 from kwanzaa_compute.compute.planning import Options, Planned
 from kwanzaa_compute.compute.receipt import Receipt, ReceiptLine
 from kwanzaa_compute.compute.run import Run
+from kwanzaa_compute.compute.sweep import Sweep
 
-__all__ = ["Applied", "Compute", "ForSale", "Options", "Planned", "Receipt", "ReceiptLine", "Run"]
+__all__ = [
+    "Applied",
+    "Compute",
+    "ForSale",
+    "Options",
+    "Planned",
+    "Receipt",
+    "ReceiptLine",
+    "Run",
+    "Sweep",
+]

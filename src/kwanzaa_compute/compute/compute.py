@@ -15,10 +15,11 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
-from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.inputs import send
 from kwanzaa_compute.compute.offers import ForSale, ask_providers, known_offers
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.run import Run
+from kwanzaa_compute.compute.sweep import Sweep, plan_sweep
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext, Feature
 from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
@@ -159,6 +160,23 @@ class Compute:
         """
         return plan_run(self, config, options or Options())
 
+    def plan_sweep(
+        self,
+        config: Path | str | LoadedConfig,
+        base_models: Sequence[str],
+        options: Options | None = None,
+        *,
+        always_together: bool = False,
+    ) -> Sweep:
+        """What an adapter for each of these base models would cost, under one cap.
+
+        The cheaper way is taken: one run that trains them all, or a run for each, of which each
+        of `Sweep.next_run` can be given to `train` or `prepare`. Spends nothing. Raises what `plan`
+        raises, and `UsageError` for fewer than two base models or one that is named twice.
+        """
+        wanted = options or Options()
+        return plan_sweep(self, config, base_models, wanted, always_together=always_together)
+
     def apply(
         self, config: Path | str | LoadedConfig, saved: Path | str, options: Options | None = None
     ) -> Applied:
@@ -198,7 +216,7 @@ class Compute:
         record = self._record(planned, candidates)
         store = open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
-        upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
+        send(store, planned)
         if any(not self._shares_files(candidate) for candidate in candidates):
             upload_code(store)
         store.put(RUN, run_json(record, []))

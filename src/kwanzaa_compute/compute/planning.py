@@ -1,7 +1,7 @@
 """From a config to a plan: what the run needs, what is for sale, and what each offer would cost."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -22,7 +22,15 @@ from kwanzaa_compute.config import (
 )
 from kwanzaa_compute.drivers.contract import Feature
 from kwanzaa_compute.errors import ConfigError, DataError
-from kwanzaa_compute.market.plan import Plan, make_plan, requirements_for, settings_for
+from kwanzaa_compute.market.offers import Requirements
+from kwanzaa_compute.market.plan import (
+    Plan,
+    Task,
+    make_plan,
+    requirements_for,
+    settings_for,
+    together,
+)
 from kwanzaa_compute.market.recipe import recipe_from_config
 from kwanzaa_compute.market.shapes import ModelShape, find_shape, shape_from_config_json
 from kwanzaa_compute.market.workload import TextSize, Workload, workload_from_config
@@ -71,8 +79,22 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What one adapter takes, read from its config and data before anything is weighed."""
+
+    loaded: LoadedConfig
+    files: DataFiles
+    size: TextSize
+    task: Task
+    required: Requirements
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan together with what it was made from; `Compute.train` can start it."""
+    """A plan together with what it was made from; `Compute.train` can start it.
+
+    In a run of several adapters `loaded`, `files` and `size` are those of the first member.
+    """
 
     plan: Plan
     loaded: LoadedConfig
@@ -83,6 +105,8 @@ class Planned:
     """Keys of the config that are not applied, or answered differently, each with its reason."""
     for_sale: ForSale
     """What was weighed, who was asked for it, and who could not be."""
+    members: Mapping[str, Work] = field(default_factory=dict)
+    """The adapters of a run of several by name, in their order; empty for a run of one."""
 
     @property
     def warnings(self) -> Mapping[str, str]:
@@ -102,24 +126,42 @@ class Planned:
 
 def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Options) -> Planned:
     """Loads, checks, counts, asks what is for sale and ranks it. Spends nothing."""
+    work = read_work(compute, config, options)
+    for_sale = ask_for(compute, work, options)
+    plan = weigh(compute, [work], for_sale, options)
+    return Planned(plan, work.loaded, work.files, work.size, notes_for(work.loaded), for_sale)
+
+
+def ask_for(compute: "Compute", work: Work, options: Options) -> ForSale:
+    """What is for sale by the providers that the config allows."""
+    wanted = work.loaded.config.compute.provider or ()
+    return compute.known_offers(wanted, offline=options.offline)
+
+
+def read_work(compute: "Compute", config: Path | str | LoadedConfig, options: Options) -> Work:
+    """Loads and checks the config, counts its data. Raises `ConfigError` or `DataError`."""
     loaded = load_with(config, options)
     files = check_data_files(loaded)
     size, workload = _counted(loaded, files)
-    shape = _shape(loaded)
-    for_sale = compute.known_offers(loaded.config.compute.provider or (), offline=options.offline)
-    recipe = recipe_from_config(loaded.config)
+    shape, recipe = _shape(loaded), recipe_from_config(loaded.config)
+    features = _required(compute, loaded)
+    required = requirements_for(loaded.config, shape, recipe=recipe, features=features)
+    model = loaded.config.model
+    task = Task(workload, shape, recipe, f"{model.native_base_model_id}@{model.revision}")
+    return Work(loaded, files, size, task, required)
+
+
+def weigh(compute: "Compute", works: Sequence[Work], for_sale: ForSale, options: Options) -> Plan:
+    """Every offer, ranked or refused, for one run that trains all of these adapters."""
+    config = works[0].loaded.config
     infos = compute.catalogue.providers
-    required = requirements_for(
-        loaded.config, shape, recipe=recipe, features=_required(compute, loaded)
-    )
-    plan = make_plan(
-        replace(required, max_hours=loaded.config.compute.max_hours or DEFAULT_MAX_HOURS),
+    required = together([work.required for work in works])
+    return make_plan(
+        replace(required, max_hours=config.compute.max_hours or DEFAULT_MAX_HOURS),
         for_sale.offers,
-        workload,
-        shape,
-        recipe,
+        [work.task for work in works],
         settings_for(
-            loaded.config,
+            config,
             now=compute.clock.now(),
             receipts=learnt_speeds(compute),
             features={
@@ -130,7 +172,6 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
             experimentation_h=options.experimentation_h,
         ),
     )
-    return Planned(plan, loaded, files, size, notes_for(loaded), for_sale)
 
 
 def load_with(config: Path | str | LoadedConfig, options: Options) -> LoadedConfig:

@@ -27,11 +27,8 @@ def plan(requirements, small_job, olmo, recipe, snapshot_day):
         return make_plan(
             needs or requirements,
             offers,
-            job or small_job,
-            olmo,
-            recipe,
+            [Task(job or small_job, olmo, recipe), *beside],
             Settings(now=snapshot_day, **settings),
-            beside=beside,
         )
 
     return make
@@ -217,7 +214,7 @@ class TestThisMachine:
         )
         small = replace(recipe, row_tokens=256)
         needs = replace(requirements, vram_gib=2.0, disk_gib=5.0)
-        made = make_plan(needs, [offer(), mine], job, tiny, small)
+        made = make_plan(needs, [offer(), mine], Task(job, tiny, small))
         assert made.best.offer is mine
         assert made.best.usd.expected == made.best.usd.worst == 0
         assert "costs nothing" in made.best.why

@@ -69,8 +69,8 @@ extras = st.builds(
 def planned(some, job, need=NEEDS, extra=None):
     """A plan; that of every third job is a run of five adapters."""
     settings = Settings(now=NOW, extras=extra or Extras())
-    beside = [Task(job, OLMO, Recipe())] * (0 if job.tokens_per_epoch % 3 else 4)
-    return make_plan(need, some, job, OLMO, Recipe(), settings, beside=beside)
+    tasks = [Task(job, OLMO, Recipe())] * (1 if job.tokens_per_epoch % 3 else 5)
+    return make_plan(need, some, tasks, settings)
 
 
 def rank(plan, offer):

@@ -12,7 +12,7 @@ import pytest
 
 from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.market.offers import Offer, Requirements
-from kwanzaa_compute.market.plan import Plan, Settings, make_plan
+from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import find_shape
@@ -34,7 +34,7 @@ def plan_of(*offers: Offer) -> Plan:
     job = workload(
         tokens_per_epoch=500_000, samples=107, row_tokens=2048, rows_per_step=16, epochs=4
     )
-    return make_plan(needs, offers, job, shape, recipe, Settings(now=NOW))
+    return make_plan(needs, offers, Task(job, shape, recipe), Settings(now=NOW))
 
 
 @cache
