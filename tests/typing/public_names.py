@@ -103,3 +103,12 @@ def kwanzaa_providers() -> Iterable[ProviderInfo]:
 
 def units_are_in_the_names() -> Requirements:
     return Requirements(vram_gib=24, disk_gib=60.0, max_usd=Decimal(5), max_hours=2.5)
+
+
+def a_user_trains_several_bases(compute: kc.Compute, config: Path) -> None:
+    planned = compute.plan_sweep(config, ["a/one", "b/two"])
+    assert_type(planned, kc.Sweep)
+    assert_type(planned.runs, tuple[kc.Planned, ...])
+    assert_type(planned.together_usd, Decimal | None)
+    run = compute.train(config, planned=planned.next_run(0, Decimal(0)))
+    assert_type(list(run.members), list[str])

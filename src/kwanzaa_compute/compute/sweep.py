@@ -23,7 +23,6 @@ from kwanzaa_compute.compute.planning import (
 )
 from kwanzaa_compute.config import LoadedConfig, notes_for
 from kwanzaa_compute.errors import UsageError
-from kwanzaa_compute.market.candidates import Candidate
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
@@ -39,6 +38,8 @@ class Sweep:
     """
 
     runs: tuple[Planned, ...]
+    expected_usd: tuple[Decimal, ...]
+    """What each of these runs is expected to cost."""
     names: tuple[str, ...]
     """The adapters, in their order; their folders are called so."""
     together_usd: Decimal | None
@@ -60,9 +61,10 @@ class Sweep:
         planned = self.runs[number]
         if self.max_usd is None:
             return planned
-        costs = [_expected(run) for run in self.runs[number:]]
+        costs = self.expected_usd[number:]
         left = max(Decimal(0), self.max_usd - spent_usd)
-        return _capped(planned, left * costs[0] / sum(costs) if sum(costs) else left)
+        share = left * costs[0] / sum(costs) if sum(costs) else left
+        return _changed(planned, "compute", max_usd=share)
 
 
 def plan_sweep(
@@ -89,19 +91,22 @@ def plan_sweep(
     together = _planned(compute, works, for_sale, options)
     together = replace(together, members=dict(zip(names, works, strict=True)))
     apart = [_planned(compute, [work], for_sale, options) for work in works]
-    best = _best(compute, together)
-    single = [_best(compute, planned) for planned in apart]
-    together_usd = best.usd.expected if best else None
-    apart_usd = sum((c.usd.expected for c in single if c), Decimal(0)) if all(single) else None
+    whole = _cost(compute, together)
+    costs = [_cost(compute, planned) for planned in apart]
+    known = [cost for cost in costs if cost is not None]
+    parts = sum(known, Decimal(0)) if len(known) == len(apart) else None
     cap = together.max_usd
-    is_apart = (
-        apart_usd is not None
-        and not always_together
-        and (together_usd is None or apart_usd < together_usd)
-        and (cap is None or apart_usd <= cap)
-    )
+    if always_together or not _is_better(parts, whole, cap):
+        return Sweep((together,), (whole or Decimal(0),), names, whole, parts, cap)
     runs = [_into(planned, name) for planned, name in zip(apart, names, strict=True)]
-    return Sweep(tuple(runs) if is_apart else (together,), names, together_usd, apart_usd, cap)
+    return Sweep(tuple(runs), tuple(known), names, whole, parts, cap)
+
+
+def _is_better(apart: Decimal | None, together: Decimal | None, cap: Decimal | None) -> bool:
+    """Whether a run for each is possible, within the cap, and cheaper than one for all."""
+    if apart is None or (cap is not None and apart > cap):
+        return False
+    return together is None or apart < together
 
 
 def member_names(base_models: Sequence[str]) -> tuple[str, ...]:
@@ -133,20 +138,12 @@ def _planned(
     return Planned(plan, first.loaded, first.files, first.size, notes_for(first.loaded), for_sale)
 
 
-def _best(compute: "Compute", planned: Planned) -> Candidate | None:
-    """The best candidate that can be bought from here; where none can, the best of all."""
+def _cost(compute: "Compute", planned: Planned) -> Decimal | None:
+    """Expected dollars on the best machine that can be had from here, else on the best of all."""
     live = planned.for_sale.live & compute.catalogue.providers.keys()
     here = (c for c in planned.plan.candidates if c.offer.provider in live)
-    return next(here, planned.plan.best)
-
-
-def _expected(planned: Planned) -> Decimal:
-    best = planned.plan.best
-    return best.usd.expected if best else Decimal(0)
-
-
-def _capped(planned: Planned, max_usd: Decimal) -> Planned:
-    return _changed(planned, "compute", max_usd=max_usd)
+    best = next(here, planned.plan.best)
+    return best.usd.expected if best else None
 
 
 def _into(planned: Planned, name: str) -> Planned:

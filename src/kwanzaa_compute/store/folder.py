@@ -183,7 +183,7 @@ class RunFolder:
 
     def put_member_names(self, names: Sequence[str]) -> None:
         """Makes it a run of several adapters. Raises ValueError for a name that is no folder's."""
-        if not all(map(_is_member_name, names)) or len(set(names)) < len(names):
+        if not names or not all(map(_is_member_name, names)) or len(set(names)) < len(names):
             raise ValueError(f"{names!r} cannot name members")
         self.store.put(MEMBER_NAMES, json.dumps(list(names)).encode())
 
