@@ -127,6 +127,7 @@ class Crew:
             **os.environ,
             "KWANZAA_ATTEMPT": str(self.settings.attempt),
             "KWANZAA_WORK": str(self._scratch_of(member)),
+            "KWANZAA_EXPECTED": "",  # the machine has been looked over once, as a whole
         }
         if place:
             environment["CUDA_VISIBLE_DEVICES"] = place
