@@ -8,7 +8,6 @@ never stops a plan. It holds offers, which are public; no credential ever comes 
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
@@ -106,6 +105,8 @@ class PriceCache:
         return self.folder / f"{quote(provider, safe='')}.json"
 
     def _replace(self, provider: str, text: str) -> None:
+        import tempfile
+
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         target = self._path(provider)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", dir=self.folder)
