@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -148,3 +149,27 @@ def test_a_real_browser_shows_it_without_any_request(require_tool, tmp_path):
     assert "&lt;script src=http://evil.example/x.js&gt;" in done.stdout
     requests = log.read_text(encoding="utf-8", errors="replace")
     assert "evil.example" not in requests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "page_colour"), [("1", (255, 255, 255)), ("0", (13, 17, 23))])
+def test_a_real_browser_paints_it_light_or_dark(require_tool, tmp_path, scheme, page_colour):
+    """Whoever prefers dark pages gets one: Blink's settings call that 0, and light 1."""
+    page, picture = tmp_path / "plan.html", tmp_path / "plan.png"
+    page.write_text(plan_page(plan_of(), title="mine"), encoding="utf-8")
+    command = [require_tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu"]
+    command += ["--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [f"--blink-settings=preferredColorScheme={scheme}", "--window-size=400,300"]
+    command += [f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=90, check=True)
+    assert first_pixel(picture.read_bytes()) == page_colour
+
+
+def first_pixel(png):
+    """Red, green and blue of the upper left corner; no filter of PNG changes the very first."""
+    chunks, at = b"", 8
+    while at < len(png):
+        size, kind = int.from_bytes(png[at : at + 4]), png[at + 4 : at + 8]
+        chunks += png[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
+        at += size + 12
+    return tuple(zlib.decompress(chunks)[1:4])
