@@ -148,6 +148,18 @@ def test_places_are_the_visible_gpus(visible: str, found: tuple[str, ...]) -> No
     assert places({"CUDA_VISIBLE_DEVICES": visible}) == found
 
 
+@pytest.mark.parametrize(("cards", "found"), [(0, ("",)), (1, ("",)), (3, ("0", "1", "2"))])
+def test_without_a_choice_all_gpus_that_the_driver_lists_are_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: int, found: tuple[str, ...]
+) -> None:
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\n" + "echo 'NVIDIA A100-SXM4-80GB, 81559'\n" * cards)
+    driver.chmod(0o700)
+    monkeypatch.setenv("PATH", str(driver.parent))
+    assert places({}) == found
+
+
 def test_a_stop_reaches_the_running_one_and_the_next_never_begins(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, a={"until_stopped": True}, b={})
     asking = threading.Thread(target=_ask_once_it_beats, args=(sweep,))

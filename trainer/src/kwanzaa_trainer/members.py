@@ -21,6 +21,7 @@ from kwanzaa_compute.store.folder import Done, Failure, Heartbeat, RunFolder, Tr
 from kwanzaa_compute.store.folder import member_url as url_of
 from kwanzaa_compute.store.objects import open_store
 from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.preflight import QUERY
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError, StopWatch
 
@@ -219,16 +220,11 @@ def places(environ: Mapping[str, str]) -> tuple[str, ...]:
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         try:
-            listing = subprocess.run(
-                ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],  # noqa: S607
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=True,
-            ).stdout
+            done = subprocess.run(QUERY, capture_output=True, text=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError):
-            listing = ""
-        visible = ",".join(listing.split())
+            return ("",)
+        cards = [line for line in done.stdout.splitlines() if line.strip()]
+        visible = ",".join(map(str, range(len(cards))))
     found = tuple(filter(None, (one.strip() for one in visible.split(","))))
     return found if len(found) > 1 else ("",)
 
