@@ -59,6 +59,10 @@ bench: $(VENV)/.demo ## how fast are the first import, `kwanzaa --help`, and pla
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/bench_plan.py
 
+.PHONY: bench-gpu
+bench-gpu: $(VENV)/.demo ## on a machine with a GPU: speed and memory of the trainer, peers beside it
+	$(BIN)/python bench/gpu_fast.py --out $(or $(OUT),bench-gpu)
+
 .PHONY: wheels
 wheels: $(VENV)/.test ## one wheel for each distribution, in dist/
 	rm -rf dist

@@ -32,6 +32,8 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.config",
     "kwanzaa_compute.errors",
     "kwanzaa_compute.market.gpus",
+    "kwanzaa_compute.market.recipe",
+    "kwanzaa_compute.market.shapes",
     "kwanzaa_compute.market.sizing",
     "kwanzaa_compute.secret",
     "kwanzaa_compute.store",
@@ -78,6 +80,8 @@ def owners_of_modules() -> dict[str, set[str]]:
     owners |= {folder.name: {distribution} for distribution, folder in SOURCES.items()}
     # pydantic pins its compiled half exactly, and documents its use.
     owners["pydantic_core"] = {"pydantic"}
+    # torch's CUDA build pins it exactly; elsewhere it is not there, and not asked for.
+    owners["triton"] = {"torch"}
     return owners
 
 

@@ -18,6 +18,7 @@ from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import send
 from kwanzaa_compute.compute.offers import ForSale, ask_providers, known_offers
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
+from kwanzaa_compute.compute.prospects import prospects_of, shortlist
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.compute.sweep import Sweep, plan_sweep
 from kwanzaa_compute.config import LoadedConfig
@@ -34,7 +35,7 @@ from kwanzaa_compute.errors import (
     UsageError,
 )
 from kwanzaa_compute.market.candidates import Candidate
-from kwanzaa_compute.runs.candidates import dump_offers
+from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
@@ -44,8 +45,6 @@ from kwanzaa_compute.store.grants import grant, grant_hours
 
 if TYPE_CHECKING:
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
-
-MOST_CANDIDATES = 20
 
 
 class Compute:
@@ -248,7 +247,7 @@ class Compute:
             )
         if planned.max_usd is None:
             ranked = [c for c in ranked if c.offer.own_machine]
-        return ranked[:MOST_CANDIDATES]
+        return shortlist(ranked, deadline=planned.deadline_hours is not None)
 
     def _at_todays_price(self, planned: Planned, ranked: list[Candidate]) -> list[Candidate]:
         """Those of providers that have answered; a cached or bundled price is nobody's quote."""
@@ -303,7 +302,7 @@ class Compute:
         return bool({Feature.SHARES_FILES, Feature.STORE_ROLE} & info.features)
 
     def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
-        config = planned.loaded.config
+        config, deadline_h = planned.loaded.config, planned.deadline_hours
         now = self.clock.now()
         words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
         run_id = f"{words or 'run'}-{secrets.token_hex(3)}"
@@ -317,11 +316,12 @@ class Compute:
             wish=Wish.RUN,
             created_at=now,
             config=config.to_json().decode(),
-            candidates=dump_offers([candidate.offer for candidate in candidates]),
+            candidates=dump_prospects(prospects_of(planned.plan, candidates)),
             max_usd=planned.max_usd,
             max_hours=planned.max_hours,
             output_dir=str(Path(config.output_dir).expanduser().absolute()),
             estimate_usd=candidates[0].usd.expected,
+            deadline_at=None if deadline_h is None else now + deadline_h * 3600,
         )
 
     def chosen_store(self, configured: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What it means that a machine may be taken back: lost work, when to save, when to leave spot.
+"""What it means that a machine may be taken back: lost work, and when to save.
 
 Times in seconds, rates an hour. Pure arithmetic after Young and Daly.
 """
@@ -64,12 +64,3 @@ def interruptions_at(quantile: float, mean: float) -> int:
         term *= mean / count
         total += term
     return count
-
-
-def must_leave_spot(remaining_work_h: float, remaining_time_h: float, restart_h: float) -> bool:
-    """Whether a run with a deadline must go on on-demand now.
-
-    On spot it may be interrupted once more before it can move, so two restarts must still fit
-    into the slack between the deadline and the remaining work.
-    """
-    return remaining_time_h - remaining_work_h <= 2 * restart_h

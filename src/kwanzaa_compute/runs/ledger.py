@@ -71,12 +71,23 @@ _MIGRATIONS: Sequence[str] = (
         expected_tokens_per_s REAL NOT NULL, actual_tokens_per_s REAL NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE runs ADD COLUMN deadline_at REAL;
+    ALTER TABLE attempts ADD COLUMN total_steps INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 _MONEY = frozenset({"max_usd", "estimate_usd", "usd_per_hour"})
 _ENUMS: Mapping[str, Mapping[str, type]] = {
     "runs": {"state": RunState, "wish": Wish},
-    "attempts": {"state": AttemptState, "ending": Move, "fault": Fault, "spot": bool},
+    "attempts": {
+        "state": AttemptState,
+        "ending": Move,
+        "fault": Fault,
+        "spot": bool,
+        "leaving": bool,
+    },
 }
 
 

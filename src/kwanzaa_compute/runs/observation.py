@@ -118,7 +118,9 @@ def _sound_beat(beat: Heartbeat | None) -> Heartbeat | None:
     """The heartbeat, unless it holds what no trainer writes: machines are not trusted."""
     if beat is None or not isinstance(beat.phase, str):
         return None
-    counts = all(type(n) is int and abs(n) < _MOST for n in (beat.sequence, beat.step))
+    counts = all(
+        type(n) is int and abs(n) < _MOST for n in (beat.sequence, beat.step, beat.total_steps)
+    )
     return beat if counts and isinstance(beat.checkpoint, str | None) else None
 
 

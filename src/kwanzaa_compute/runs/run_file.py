@@ -17,6 +17,7 @@ def run_json(run: RunRecord, attempts: Sequence[AttemptRecord]) -> bytes:
             "created_at": run.created_at,
             "max_usd": None if run.max_usd is None else str(run.max_usd),
             "max_hours": run.max_hours,
+            "deadline_at": run.deadline_at,
             "output_dir": run.output_dir,
             "attempts": [
                 {

@@ -21,9 +21,7 @@ from kwanzaa_compute.errors import (
     QuotaError,
     StoreError,
 )
-from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs import lifecycle
-from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.jobs import job_for
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.observation import Fleets, Observer, Seen
@@ -40,6 +38,7 @@ from kwanzaa_compute.runs.records import (
 )
 from kwanzaa_compute.runs.recovery import End, Launch, Pause, intent, next_launch
 from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.runs.supply import Buyer
 from kwanzaa_compute.store import Heartbeat, RunFolder, StopRequest, Store
 from kwanzaa_compute.store.folder import RUN
 
@@ -89,6 +88,7 @@ class Supervisor:
         self._holder = holder
         self._environment = environment
         self._observer = Observer(ledger, provider, open_store, clock)
+        self._buyer = Buyer(ledger, provider, clock)
 
     # -- faces --------------------------------------------------------------------------------
 
@@ -179,6 +179,7 @@ class Supervisor:
                 "beat_changed_at": now,
                 "phase": beat.phase,
                 "step": beat.step,
+                "total_steps": max(beat.total_steps, attempt.total_steps),
                 "checkpoint": beat.checkpoint or attempt.checkpoint,
             }
         if seen.sighting is not None:
@@ -195,6 +196,7 @@ class Supervisor:
         now = self._clock.now()
         since = attempt.beat_changed_at or attempt.intended_at
         asked, absent = attempt.asked_to_stop_at, attempt.absent_since
+        may_leave = attempt.state is AttemptState.LIVE and run.wish is Wish.RUN and asked is None
         return lifecycle.Attempt(
             state=attempt.state,
             wish=run.wish,
@@ -202,6 +204,8 @@ class Supervisor:
             quiet_s=seen.looked_at - since,
             absent_s=None if absent is None or seen.sighting is None else seen.asked_at - absent,
             asked_to_stop_s=None if asked is None else now - asked,
+            leaving=attempt.leaving,
+            better_elsewhere=self._buyer.better_than(run, attempt) if may_leave else "",
             done=seen.done,
             failure=seen.failure,
             store_read=seen.store_read,
@@ -230,10 +234,13 @@ class Supervisor:
             return self._ledger.update_attempt(
                 lease, attempt, state=AttemptState.LIVE, machine_id=seen.sighting.machine_id
             )
-        if move is Move.ASK_TO_STOP:
+        if move in (Move.ASK_TO_STOP, Move.LEAVE):
             url = self._ledger.run(attempt.run_id).store_url
             RunFolder(self._open_store(url)).put_stop_request(StopRequest(attempt.number, reason))
-            return self._ledger.update_attempt(lease, attempt, asked_to_stop_at=now)
+            leaving = move is Move.LEAVE
+            return self._ledger.update_attempt(
+                lease, attempt, asked_to_stop_at=now, leaving=leaving
+            )
         if move in ENDINGS:
             attempt = self._ledger.update_attempt(
                 lease,
@@ -241,7 +248,7 @@ class Supervisor:
                 state=AttemptState.ENDING,
                 ending=move,
                 ending_at=now,
-                fault=_fault(move, seen),
+                fault=Fault.NONE if attempt.leaving else _fault(move, seen),
                 reason=reason,
             )
             return self._terminate(lease, attempt)
@@ -293,9 +300,16 @@ class Supervisor:
 
     def _next(self, lease: Lease, run: RunRecord, attempts: list[AttemptRecord]) -> Step:
         last = attempts[-1] if attempts else None
-        offers, reserve_s = self._offers(run)
-        verdict = next_launch(run, attempts, offers, self._clock.now(), reserve_s)
-        if last is not None and not isinstance(verdict, Pause) and self._is_done(run):
+        supply = self._buyer.supply(run)
+        verdict = next_launch(
+            run,
+            attempts,
+            supply.prospects,
+            self._clock.now(),
+            supply.stop_reserve_s,
+            handover_s=supply.handover_s,
+        )
+        if last is not None and self._is_done(run):
             # Written after its machine had been given up: what is complete is not trained again.
             verdict = End(RunState.DONE, "the done marker is in the store")
         match verdict:
@@ -308,20 +322,6 @@ class Supervisor:
             case Launch():
                 attempt = intent(run, verdict, last, self._clock.now())
                 return self._launch(lease, run, attempt, verdict)
-
-    def _offers(self, run: RunRecord) -> tuple[list[Offer], float]:
-        """The candidates that can be had from here, and the seconds that an end may take."""
-        offers, reserve_s = [], 0.0
-        for offer in load_offers(run.candidates):
-            try:
-                info = self._provider(offer.provider).info
-            except KwanzaaError as error:
-                self._ledger.note(run.id, "provider", error.message)
-                continue
-            offers.append(offer)
-            # We count an attempt as billed until its absence is proven: a settle window longer.
-            reserve_s = max(reserve_s, info.stop_reserve_s + info.settle_s)
-        return offers, reserve_s
 
     def _is_done(self, run: RunRecord) -> bool:
         try:
@@ -351,7 +351,8 @@ class Supervisor:
         attempt = replace(attempt, intended_at=self._clock.now())
         self._ledger.add_attempt(lease, attempt)
         where = f"{provider.info.title}, {launch.offer.gpu.name} {launch.offer.region}".rstrip()
-        self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}")
+        why = f" ({launch.why})" if launch.why else ""
+        self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}{why}")
         # Nobody may take over, and find no machine, while the provider still makes up its mind.
         lease = self._ledger.renew_lease(lease, LEASE_S)
         try:

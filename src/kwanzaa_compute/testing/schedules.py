@@ -6,7 +6,7 @@ from random import Random
 
 from kwanzaa_compute.drivers.contract import Deadline
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.records import Wish
+from kwanzaa_compute.runs.records import Prospect, Wish
 from kwanzaa_compute.testing.samples import sample_offer
 from kwanzaa_compute.testing.simtrainer import Training
 from kwanzaa_compute.testing.weather import Faults, Weather
@@ -45,6 +45,17 @@ class Schedule:
     wish: tuple[float, Wish] | None
     hostile_s: float
     """After so long nothing goes wrong any more, and every run must come to its end."""
+    finished_within_s: float | None
+    """The runs' deadline, in seconds from their start; None: they have none."""
+
+    @property
+    def prospects(self) -> tuple[Prospect, ...]:
+        """The offers, with the times that the runs are told: true ones, unless a boot is slow."""
+        training = self.training
+        every_s = training.beats_a_checkpoint * training.steps_a_beat * training.step_s
+        work_s = training.steps * training.step_s
+        set_up_s = self.weather.boot_s[1] + training.load_s
+        return tuple(Prospect(offer, set_up_s, work_s, every_s) for offer in self.offers)
 
 
 def draw(seed: int) -> Schedule:
@@ -77,6 +88,7 @@ def draw(seed: int) -> Schedule:
         store_slow=rng.choice([0.0, 0.0, 0.05, 0.2]),
         wish=_wish(rng),
         hostile_s=rng.uniform(1800, 5400),
+        finished_within_s=rng.choice([None, rng.uniform(600, 3 * 3600)]),
     )
 
 

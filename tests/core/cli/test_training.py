@@ -97,9 +97,10 @@ def test_a_trainer_that_cannot_start_fails_the_run_with_its_reason(
 def test_nothing_that_costs_money_starts_without_a_yes(
     cli: Cli, config: Path, moonbase: str
 ) -> None:
-    result = cli("train", config, "--provider", moonbase, "--max-usd", "5")
+    result = cli("train", config, "--provider", moonbase, "--max-usd", "5", "--deadline", "9")
     assert result.code == 2
     assert "add --yes" in result.err
+    assert "deadline  in 9 h" in result.err
     assert "$1.00/h" in result.err
     assert " at worst" in result.err
     assert kc.Compute().runs() == []
@@ -135,9 +136,10 @@ def test_a_machine_that_only_a_watcher_ends_is_not_left_alone_unasked(
 
 
 def test_a_detached_run_goes_on_and_can_be_ended(cli: Cli, config: Path) -> None:
-    result = cli("train", config, "--provider", "local", "--detach")
+    result = cli("train", config, "--provider", "local", "--detach", "--deadline", "9")
     assert result.code == 0
     run = kc.Compute().runs()[0]
+    assert run.record.deadline_at == run.record.created_at + 9 * 3600
     assert f"{run.id} goes on: local CPU, free" in result.err
     assert f"kwanzaa terminate {run.id}" in result.err
     assert cli("runs", "--open").out.count("\n") == 2

@@ -76,6 +76,30 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(
         assert db.execute("PRAGMA user_version").fetchone() == (99,)
 
 
+def test_a_ledger_from_before_deadlines_is_brought_up_to_date(
+    tmp_path: Path, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    with monkeypatch.context() as before:
+        before.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:2])
+        Ledger(path, hands.clock).close()
+    new = {"runs": {"deadline_at"}, "attempts": {"total_steps", "leaving"}}
+    with closing(sqlite3.connect(path)) as db:
+        for table, record in (("runs", sample_run()), ("attempts", sample_attempt())):
+            written = module._written(record)
+            old = {name: value for name, value in written.items() if name not in new[table]}
+            marks = ", ".join("?" * len(old))
+            values = tuple(old.values())
+            db.execute(f"INSERT INTO {table} ({', '.join(old)}) VALUES ({marks})", values)
+        db.commit()
+    with closing(Ledger(path, hands.clock)) as ledger:
+        assert ledger.run("r1") == sample_run()
+        assert ledger.attempts("r1") == [sample_attempt()]
+        later = replace(sample_run(id="r2"), deadline_at=5000.0)
+        ledger.add_run(later)
+        assert ledger.run("r2") == later
+
+
 def test_opening_a_ledger_again_waits_for_no_writer(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

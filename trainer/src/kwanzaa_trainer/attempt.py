@@ -46,7 +46,7 @@ def failure_of(attempt: int, error: Exception) -> Failure:
     if isinstance(error, KwanzaaError):
         lasting = isinstance(error, UsageError | RunError)
         return Failure(attempt, error.message, retryable=not lasting, mend=error.mend)
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ in {"OutOfMemoryError", "ShortOfMemoryError"}:
         return Failure(
             attempt,
             "the GPU's memory is too small for this run",
@@ -68,7 +68,8 @@ def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, 
             done = train_members(folder, names, settings, work, journal, clock, stop)
         else:
             # Imported late: what is done needs no torch, and whatever breaks in it is told as well.
-            from kwanzaa_trainer.train import Site, train
+            from kwanzaa_trainer.site import Site
+            from kwanzaa_trainer.train import train
 
             done = train(Site(folder, settings, work, journal, clock, stop))
     journal.say("finished", f"finished at step {done.step}", step=done.step)

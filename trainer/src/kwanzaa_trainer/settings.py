@@ -25,6 +25,10 @@ class Settings:
     """Scratch folder; None means a temporary one."""
     expected: Expected | None = None
     """What kind of machine this must be; None: whatever it is."""
+    cache: Path | None = None
+    """Folder of tokenised data that outlives the attempt; None keeps it in the scratch folder."""
+    gpu_gib: float | None = None
+    """Take no more than this of the GPU's memory, in GiB; None means what is free."""
 
     @classmethod
     def from_environment(
@@ -34,6 +38,8 @@ class Settings:
         local = store_url.startswith("file:")
         threads = environ.get("KWANZAA_THREADS")
         work = environ.get("KWANZAA_WORK")
+        cache = environ.get("KWANZAA_CACHE")
+        gpu = environ.get("KWANZAA_GPU_GIB")
         return cls(
             attempt=int(_number(environ, "KWANZAA_ATTEMPT", 1, least=1)),
             heartbeat_s=_number(
@@ -42,6 +48,8 @@ class Settings:
             threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
             work=Path(work) if work else None,
             expected=Expected.from_environment(environ),
+            cache=Path(cache) if cache else None,
+            gpu_gib=_number(environ, "KWANZAA_GPU_GIB", 1, least=1) if gpu else None,
         )
 
 
