@@ -16,7 +16,7 @@ from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import send
-from kwanzaa_compute.compute.offers import ForSale, ask_providers, known_offers
+from kwanzaa_compute.compute.offers import ForSale, ask_providers, at_todays_price, known_offers
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of, shortlist
 from kwanzaa_compute.compute.run import Run
@@ -31,7 +31,6 @@ from kwanzaa_compute.errors import (
     KwanzaaError,
     LeaseLostError,
     NothingFitsError,
-    TransientError,
     UsageError,
 )
 from kwanzaa_compute.market.candidates import Candidate
@@ -231,7 +230,7 @@ class Compute:
         """
         here = self.catalogue.providers
         ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
-        ranked = self._at_todays_price(planned, ranked)
+        ranked = at_todays_price(planned.for_sale, ranked)
         ranked = self._within_reach_of_the_store(planned, ranked)
         if not ranked:
             there = {candidate.offer.provider for candidate in planned.plan.candidates}
@@ -248,21 +247,6 @@ class Compute:
         if planned.max_usd is None:
             ranked = [c for c in ranked if c.offer.own_machine]
         return shortlist(ranked, deadline=planned.deadline_hours is not None)
-
-    def _at_todays_price(self, planned: Planned, ranked: list[Candidate]) -> list[Candidate]:
-        """Those of providers that have answered; a cached or bundled price is nobody's quote."""
-        live = planned.for_sale.live
-        asked = [candidate for candidate in ranked if candidate.offer.provider in live]
-        if ranked and not asked:
-            silent = {candidate.offer.provider for candidate in ranked}
-            why = "; ".join(
-                f"{n}: {planned.warnings.get(n, 'was not asked')}" for n in sorted(silent)
-            )
-            raise TransientError(
-                f"nothing that fits can be bought at an old price ({why})",
-                mend="try again, or see kwanzaa doctor; nothing was started",
-            )
-        return asked
 
     def _within_reach_of_the_store(
         self, planned: Planned, ranked: list[Candidate]

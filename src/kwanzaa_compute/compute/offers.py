@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.compute.price_cache import FOLDER, PriceCache
-from kwanzaa_compute.errors import KwanzaaError
+from kwanzaa_compute.errors import KwanzaaError, TransientError
+from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.market.prices import bundled_offers
 
@@ -99,6 +100,22 @@ def known_offers(compute: "Compute", wanted: Sequence[str] = (), *, offline: boo
         else:
             rest += ours
     return ForSale((*for_sale.offers, *rest), for_sale.warnings, for_sale.live, cached)
+
+
+def at_todays_price(for_sale: ForSale, ranked: Sequence[Candidate]) -> list[Candidate]:
+    """Those of providers that have answered: a cached or bundled price is nobody's quote.
+
+    Raises `TransientError` where there are candidates, and none of their providers has.
+    """
+    asked = [candidate for candidate in ranked if candidate.offer.provider in for_sale.live]
+    if ranked and not asked:
+        silent = sorted({candidate.offer.provider for candidate in ranked})
+        why = "; ".join(f"{n}: {for_sale.warnings.get(n, 'was not asked')}" for n in silent)
+        raise TransientError(
+            f"nothing that fits can be bought at an old price ({why})",
+            mend="try again, or see kwanzaa doctor; nothing was started",
+        )
+    return asked
 
 
 def price_cache(compute: "Compute") -> PriceCache:
