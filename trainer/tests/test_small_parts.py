@@ -196,6 +196,22 @@ def test_the_heartbeat_is_carried_once_an_interval_and_at_each_turn(tmp_path: Pa
     assert folder.heartbeat(2).phase == "save"
 
 
+def test_a_store_that_counts_its_changes_is_not_told_each_turn(tmp_path: Path) -> None:
+    folder, ticks = RunFolder(open_store(f"file://{tmp_path}")), Ticks()
+    journal = Journal(folder, 1, 300.0, ticks.clock)
+    journal.progress(TrainingPhase.LOAD)
+    journal._wait()
+    ticks.now_s = 299.0
+    journal.progress(TrainingPhase.TRAIN, step=1)
+    journal.progress(TrainingPhase.SAVE)
+    journal._wait()
+    assert folder.heartbeat(1).phase == "load"
+    ticks.now_s = 300.0
+    journal.progress(TrainingPhase.TRAIN, step=2)
+    journal._wait()
+    assert folder.heartbeat(1).step == 2
+
+
 def test_infinities_do_not_spoil_the_json(tmp_path: Path) -> None:
     folder = RunFolder(open_store(f"file://{tmp_path}"))
     journal = Journal(folder, 1, 0.0, Clock())
