@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kwanzaa_compute.market.gpus import all_gpus
 from kwanzaa_compute.market.offers import Requirements
-from kwanzaa_compute.market.plan import Plan, Settings, make_plan
+from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape, find_shape
@@ -88,7 +88,7 @@ def plan_of(job: Workload) -> Plan:
     needs = Requirements(
         memory_needed(shape, recipe).total_gib, disk_needed(shape, recipe).total_gib
     )
-    return make_plan(needs, bundled_offers(), job, shape, recipe, Settings(now=NOW))
+    return make_plan(needs, bundled_offers(), Task(job, shape, recipe), Settings(now=NOW))
 
 
 def job_table(job: Workload) -> str:

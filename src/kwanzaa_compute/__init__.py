@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Receipt,
         ReceiptLine,
         Run,
+        Sweep,
     )
     from kwanzaa_compute.config import LoadedConfig, TrainingConfig, load, load_config
     from kwanzaa_compute.drivers.plugins import hookimpl
@@ -65,6 +66,7 @@ _HOMES = {
         "Receipt",
         "ReceiptLine",
         "Run",
+        "Sweep",
     ),
     "config": ("LoadedConfig", "TrainingConfig", "load", "load_config"),
     "drivers.plugins": ("hookimpl",),
@@ -121,6 +123,7 @@ __all__ = [
     "RunState",
     "Step",
     "StoreError",
+    "Sweep",
     "TrainingConfig",
     "TransientError",
     "UsageError",

@@ -44,6 +44,7 @@ def a_user_looks_at_what_is_for_sale(compute: kc.Compute) -> None:
     for_sale = compute.offers(["local"])
     assert_type(for_sale.offers, tuple[Offer, ...])
     assert_type(for_sale.warnings, Mapping[str, str])
+    assert_type(compute.known_offers(offline=True).cached, Mapping[str, str])
     for offer in for_sale.offers:
         assert_type(offer.usd_per_hour, Decimal | None)
         assert_type(offer.gpu, GPU)
@@ -111,3 +112,12 @@ def kwanzaa_providers() -> Iterable[ProviderInfo]:
 
 def units_are_in_the_names() -> Requirements:
     return Requirements(vram_gib=24, disk_gib=60.0, max_usd=Decimal(5), max_hours=2.5)
+
+
+def a_user_trains_several_bases(compute: kc.Compute, config: Path) -> None:
+    planned = compute.plan_sweep(config, ["a/one", "b/two"])
+    assert_type(planned, kc.Sweep)
+    assert_type(planned.runs, tuple[kc.Planned, ...])
+    assert_type(planned.together_usd, Decimal | None)
+    run = compute.train(config, planned=planned.next_run(0, Decimal(0)))
+    assert_type(list(run.members), list[str])

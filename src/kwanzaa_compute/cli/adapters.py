@@ -17,11 +17,15 @@ def download(run: RunId, target: Target = None, /, *, as_json: AsJson = False) -
     """Fetch the adapter of RUN; every file is checked against its sha256."""
     screen, found = Screen(as_json=as_json), open_compute().run(run)
     folder = found.download(target)
-    done = found.done
-    files = sorted(done.files) if done else []
+    finished = found.finished
+    files = sorted(str(Path(m, file)) for m, done in finished.items() for file in done.files)
+    missing = found.members.keys() - finished.keys()
     if as_json:
-        screen.json({"run": found.id, "folder": str(folder), "files": files})
+        known = {"folder": str(folder), "files": files, "missing": sorted(missing)}
+        screen.json({"run": found.id, **known})
     else:
         screen.talk(f"{many(len(files), 'file')}, each checked")
+        for name in sorted(missing):
+            screen.warn(f"{name} is not finished yet")
         screen.write(str(folder))
     return EXIT_OK

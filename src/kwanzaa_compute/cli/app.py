@@ -28,6 +28,7 @@ COMMANDS: Sequence[tuple[str, str, Group, str]] = (
     ("offers", "buying:offers", PLANNING, "What is for sale, with each price's source and age."),
     ("train", "training:train", RUNNING, "Plan, ask, launch, watch, recover, download, receipt."),
     ("provision", "machines:provision", RUNNING, "Rent a machine to look around on."),
+    ("sweep", "sweeping:sweep", RUNNING, "Train an adapter for each of several base models."),
     ("resume", "training:resume", RUNNING, "Watch a run again, or go on from its checkpoint."),
     ("runs", "looking:runs", RUNNING, "Your runs: what they do, and what they cost now."),
     ("show", "looking:show", RUNNING, "Everything about one run: attempts, receipt, history."),

@@ -1,6 +1,5 @@
 """`plan` and `offers`: what it would cost. Nothing is spent, nothing is launched."""
 
-from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from kwanzaa_compute.cli.budget_view import Money, budget_document, show_budget
-from kwanzaa_compute.cli.documents import offer_document, plan_document
+from kwanzaa_compute.cli.documents import offer_document, plan_document, sources_document
 from kwanzaa_compute.cli.explain_view import show_explained
 from kwanzaa_compute.cli.options import (
     AsJson,
@@ -31,6 +30,7 @@ from kwanzaa_compute.cli.options import (
 )
 from kwanzaa_compute.cli.plan_view import (
     say_notes,
+    say_unasked,
     show_candidates,
     show_offers,
     show_refused,
@@ -40,13 +40,13 @@ from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.errors import EXIT_OK, NothingFitsError, UsageError
 from kwanzaa_compute.market.gpus import gpu_matches
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.market.prices import bundled_offers, with_live
 
 MOST_HOURS = 10_000
 _UNKNOWN_PRICE = Decimal("Infinity")
 
 Offline = Annotated[
-    bool, Parameter(name="--offline", negative="", help="Ask no provider; use bundled prices.")
+    bool,
+    Parameter(name="--offline", negative="", help="Ask no provider: last answers, bundled prices."),
 ]
 Explain = Annotated[
     bool,
@@ -183,34 +183,23 @@ def offers(
 ) -> int:
     """What is for sale, cheapest hour first, with the source and age of each price.
 
-    Installed providers are asked; for the others bundled prices are shown. Which machine does a
-    whole run cheapest is another question: kwanzaa plan answers it.
+    Installed providers are asked. For the others their last answer is shown, or the bundled prices.
+    Which machine does a whole run cheapest is another question: kwanzaa plan answers it.
     """
     screen, compute = Screen(as_json=as_json), open_compute()
-    asked = [name for name in compute.catalogue.providers if not provider or name in provider]
-    bundled = {offer.provider for offer in bundled_offers()}
-    for name in provider:
-        if name not in bundled:
-            compute.catalogue.find(name)  # says what to install, or what was meant
-    live: Sequence[Offer] = ()
-    warnings: dict[str, str] = {}
-    if asked and not offline:
-        for_sale = compute.offers(asked)
-        live, warnings = for_sale.offers, dict(for_sale.warnings)
+    for_sale = compute.known_offers(provider, offline=offline)
     found = [
         offer
-        for offer in with_live(tuple(live), bundled_offers())
-        if (not provider or offer.provider in provider)
-        and (gpu is None or gpu_matches(offer.gpu, gpu))
+        for offer in for_sale.offers
+        if (gpu is None or gpu_matches(offer.gpu, gpu))
         and (min_vram is None or offer.gpu.vram_gib * offer.gpu_count >= min_vram)
         and (not bf16 or offer.gpu.bf16)
         and (spot is None or offer.spot is spot)
     ]
     found.sort(key=_hourly)
-    for name, reason in warnings.items():
-        screen.warn(f"{name} could not be asked: {reason}")
+    say_unasked(screen, for_sale)
     if as_json:
-        screen.json({"offers": [offer_document(o) for o in found], "warnings": warnings})
+        screen.json({"offers": [offer_document(o) for o in found], **sources_document(for_sale)})
     elif found:
         show_offers(screen, found, compute.clock.now())
     else:

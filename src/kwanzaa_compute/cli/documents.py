@@ -6,7 +6,7 @@ from typing import Any
 
 from kwanzaa_compute.cli.look import Look, where
 from kwanzaa_compute.clock import iso
-from kwanzaa_compute.compute import Planned, Receipt, Run
+from kwanzaa_compute.compute import ForSale, Planned, Receipt, Run
 from kwanzaa_compute.drivers.contract import ProviderInfo
 from kwanzaa_compute.market.candidates import Candidate, Refusal
 from kwanzaa_compute.market.offers import Offer
@@ -85,6 +85,7 @@ def end_document(run: Run, receipt: Receipt, adapter: str | None) -> dict[str, A
         "exit": receipt.state.exit_code,
         "adapter": adapter,
         "summary": done.summary if done else None,
+        "members": list(run.members),
         "receipt": receipt_document(receipt),
     }
 
@@ -131,8 +132,13 @@ def plan_document(planned: Planned) -> dict[str, Any]:
         "candidates": [candidate_document(c) for c in plan.candidates],
         "refused": [refusal_document(r) for r in plan.refused],
         "notes": [asdict(note) for note in planned.notes],
-        "warnings": dict(planned.warnings),
+        **sources_document(planned.for_sale),
     }
+
+
+def sources_document(for_sale: ForSale) -> dict[str, Any]:
+    """Who could not be asked and why, and when those answered whose last answer stands here."""
+    return {"warnings": dict(for_sale.warnings), "cached": dict(for_sale.cached)}
 
 
 def provider_document(info: ProviderInfo, environment: Mapping[str, str]) -> dict[str, Any]:

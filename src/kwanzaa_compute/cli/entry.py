@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import sys
-import traceback
 from collections.abc import Sequence
 from errno import EACCES, EDQUOT, EEXIST, EIO, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 
@@ -38,6 +37,8 @@ def run_command(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 -- the last one to hear of it
         if debug:
+            import traceback
+
             sys.stderr.write(redacted(traceback.format_exc(), os.environ))
         return _report(error, as_json=as_json)
 

@@ -54,6 +54,8 @@ class Look:
     cap_usd: Decimal | None
     estimate_usd: Decimal | None
     sequence: int
+    member: str = ""
+    """In a run of several adapters, the one that moved last."""
     ending_at: float | None = None
     """Since when the machine has been terminated without proof of its absence (epoch seconds)."""
     events: tuple[Event, ...] = ()
@@ -75,7 +77,8 @@ def look_at(run: Run, step: "Step") -> Look:
     receipt, attempt, record = run.receipt, step.attempt, step.run
     beat = step.heartbeat or Heartbeat(sequence=-1, phase="", attempt=0)
     phase = clean(beat.phase) if _is_live(attempt) else ""
-    doing = _doing(attempt, phase)
+    member = clean(beat.member) if phase else ""
+    doing = " ".join(filter(None, (_doing(attempt, phase), member and f"({member})")))
     if _is_live(attempt) and not record.trains:
         doing = "a machine to look around on"
     return Look(
@@ -83,6 +86,7 @@ def look_at(run: Run, step: "Step") -> Look:
         state=record.state,
         reason=clean(step.reason),
         doing=doing,
+        member=member,
         phase=phase,
         attempt=attempt.number if attempt else 0,
         where=where(attempt),

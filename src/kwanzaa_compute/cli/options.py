@@ -137,7 +137,7 @@ def config_overrides(
 ) -> dict[str, object]:
     """The config's keys that options of the command line replace."""
     return {
-        "model.base_model_id": base_model and _folder_or_name(base_model),
+        "model.base_model_id": base_model and folder_or_name(base_model),
         "training.max_steps": max_steps,
         "artifacts.output_dir": output and str(output),
         "data.train_file": train_file and str(train_file.absolute()),
@@ -145,7 +145,7 @@ def config_overrides(
     }
 
 
-def _folder_or_name(model: str) -> str:
+def folder_or_name(model: str) -> str:
     """What is typed is meant from the current folder, though the config's own would come first."""
     folder = Path(model).expanduser()
     return str(folder.absolute()) if folder.is_dir() else model

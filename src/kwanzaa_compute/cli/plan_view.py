@@ -8,7 +8,7 @@ from decimal import Decimal
 from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.cli.words import about, clean, digits_for, hours, many, usd
 from kwanzaa_compute.clock import iso
-from kwanzaa_compute.compute import Applied, Compute, Planned
+from kwanzaa_compute.compute import Applied, Compute, ForSale, Planned
 from kwanzaa_compute.drivers.contract import Deadline
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
@@ -30,8 +30,17 @@ def say_notes(screen: Screen, planned: Planned, *, in_full: bool = False) -> Non
             screen.talk(f"  {note}", "dim")
         else:
             screen.note(f"  {note}")
-    for name, reason in planned.warnings.items():
-        screen.warn(f"{name} could not be asked: {reason}")
+    say_unasked(screen, planned.for_sale)
+
+
+def say_unasked(screen: Screen, for_sale: ForSale) -> None:
+    """Which providers could not be asked and why, and whose last answer stands here for them."""
+    for name, reason in for_sale.warnings.items():
+        since = for_sale.cached.get(name)
+        instead = f"its answer of {since}" if since else "the bundled prices, if it has any"
+        screen.warn(f"{name} could not be asked: {reason}; this shows {instead}")
+    for name in for_sale.cached.keys() - for_sale.warnings.keys():
+        screen.talk(f"{name} was not asked: this shows its answer of {for_sale.cached[name]}")
 
 
 def show_work(screen: Screen, planned: Planned) -> None:

@@ -11,7 +11,7 @@ from kwanzaa_compute.compute import Compute, Receipt, Run
 from kwanzaa_compute.drivers.contract import Deadline
 from kwanzaa_compute.errors import KwanzaaError
 from kwanzaa_compute.runs.records import AttemptState, RunState
-from kwanzaa_compute.store import Done, Failure
+from kwanzaa_compute.store import Failure
 
 _LONGEST_ANSWER = 400
 _GO_ON: Mapping[RunState, str] = {
@@ -107,17 +107,36 @@ def show_end(screen: Screen, run: Run, receipt: Receipt, adapter: str | None) ->
     screen.write(f"{run.id}: {state}{reason}", f"bold {style}")
     done = run.done if state is RunState.DONE else None
     if done is not None:
-        _show_learnt(screen, done)
+        _show_learnt(screen, done.summary)
     if adapter is not None:
         screen.write(f"  adapter    {adapter}")
     show_receipt(screen, receipt)
     if done is not None:
         _show_sample(screen, done.summary.get("sample"))
+    else:
+        _show_unfinished(screen, run)
     _show_next(screen, run, state)
 
 
-def _show_learnt(screen: Screen, done: Done) -> None:
-    summary = done.summary
+def _show_unfinished(screen: Screen, run: Run) -> None:
+    """Of a run of several adapters: which are finished all the same, and can be had."""
+    try:
+        ready = run.finished if run.members else {}
+    except KwanzaaError:
+        return  # the store has said so already
+    if ready:
+        screen.talk(f"  {len(ready)} of {len(run.members)} are done: {', '.join(ready)}")
+        screen.talk(f"  -> kwanzaa download {run.id} fetches them")
+
+
+def _show_learnt(screen: Screen, summary: Mapping[str, Any]) -> None:
+    members = summary.get("members")
+    if isinstance(members, dict):
+        for name, learnt in members.items():
+            screen.write(f"  {clean(name)}")
+            if isinstance(learnt, dict):
+                _show_learnt(screen, learnt)
+        return
     before = number(summary.get("eval_loss_first"))
     is_best = summary.get("adapter_step") != summary.get("steps")
     after = number(summary.get("eval_loss_best" if is_best else "eval_loss_last"))

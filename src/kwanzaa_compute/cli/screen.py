@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import sys
 import textwrap
 import unicodedata
@@ -55,7 +54,7 @@ class Screen:
 
     def paragraph(self, title: str, text: str) -> None:
         """A title with text beside it, whose further lines stand under the first."""
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE
+        width = _columns() if sys.stdout.isatty() else _WIDE
         indent = " " * len(title)
         lines = [
             part
@@ -94,7 +93,7 @@ class Screen:
 
     def note(self, text: str, style: str = "dim") -> None:
         """One line of talk, cut where the terminal ends."""
-        width = shutil.get_terminal_size().columns
+        width = _columns()
         if sys.stderr.isatty() and len(text) > width:
             text = f"{text[: width - 4]} ..."
         self.talk(text, style)
@@ -142,10 +141,17 @@ def _print(stream: TextIO, text: str, style: str = "", *, wrap: bool = True) -> 
     stream.flush()
 
 
+def _columns() -> int:
+    """How wide the terminal is, by its own word or that of `COLUMNS`."""
+    import shutil  # brings three ways of compression along: not for output that nobody looks at
+
+    return shutil.get_terminal_size().columns
+
+
 def _wrapped(line: str) -> str:
     """A line broken between words, where the terminal is too narrow for it."""
     indent = " " * (len(line) - len(line.lstrip()) + 2)
-    width = max(_NARROWEST, shutil.get_terminal_size().columns)
+    width = max(_NARROWEST, _columns())
     if len(line) <= width:
         return line
     return textwrap.fill(

@@ -119,27 +119,24 @@ def _train(
 ) -> int:
     candidates = compute.buyable(planned)
     if detach and not named:
-        planned = _without_watcher(compute, planned, candidates)
+        planned = without_watcher(compute, planned, candidates)
         candidates = compute.buyable(planned)
-    if not _agreed(screen, planned, candidates, yes=yes):
+    show_choice(screen, planned, candidates)
+    if not agreed(screen, candidates, yes=yes):
         screen.talk("nothing was started")
         return EXIT_INTERRUPTED
-    run = compute.prepare(planned, say=screen.talk)
-    if screen.as_json:
-        screen.json({"event": "start", "run": run.id, "best": candidate_document(candidates[0])})
-    screen.talk(f"run {run.id}", "bold")
+    run = begin(screen, compute, planned, candidates[0])
     if detach:
         return launch_and_leave(screen, compute, run)
     left = see_through(screen, compute, run)
     return finish(screen, run) if left is None else left
 
 
-def _without_watcher(
-    compute: Compute, planned: Planned, candidates: Sequence[Candidate]
-) -> Planned:
+def without_watcher(compute: Compute, planned: Planned, candidates: Sequence[Candidate]) -> Planned:
     """The plan without the machines that only a watcher ends: nobody will be watching.
 
     Not even as the second choice, for the first one may be sold out when it is asked for.
+    Raises `UsageError` where none is left.
     """
     kept = tuple(c for c in candidates if not needs_a_watcher(compute, c))
     if not kept:
@@ -151,12 +148,20 @@ def _without_watcher(
     return replace(planned, plan=replace(planned.plan, candidates=kept))
 
 
-def _agreed(
-    screen: Screen, planned: Planned, candidates: Sequence[Candidate], *, yes: bool
-) -> bool:
-    """Whether the run may start. Only what costs nothing may start without anybody's yes."""
+def begin(screen: Screen, compute: Compute, planned: Planned, best: Candidate) -> Run:
+    """Enters the run into ledger and store, and says so; nothing is launched yet."""
+    run = compute.prepare(planned, say=screen.talk)
+    if screen.as_json:
+        members = list(planned.members)
+        start = {"run": run.id, "best": candidate_document(best), "members": members}
+        screen.json({"event": "start", **start})
+    screen.talk(f"run {run.id}", "bold")
+    return run
+
+
+def agreed(screen: Screen, candidates: Sequence[Candidate], *, yes: bool) -> bool:
+    """Whether a run may start. Only what costs nothing may start without anybody's yes."""
     is_free = all(candidate.offer.own_machine for candidate in candidates)
-    show_choice(screen, planned, candidates)
     if yes:
         return True
     if screen.can_ask:

@@ -1,11 +1,13 @@
 """The Python face: plan, train, and find your runs again."""
 
 from kwanzaa_compute.compute.applying import Applied
-from kwanzaa_compute.compute.compute import Compute, ForSale
+from kwanzaa_compute.compute.compute import Compute
 from kwanzaa_compute.compute.machines import MachineChoice, MachineWish
+from kwanzaa_compute.compute.offers import ForSale
 from kwanzaa_compute.compute.planning import Options, Planned
 from kwanzaa_compute.compute.receipt import Receipt, ReceiptLine
 from kwanzaa_compute.compute.run import Run
+from kwanzaa_compute.compute.sweep import Sweep
 
 __all__ = [
     "Applied",
@@ -18,4 +20,5 @@ __all__ = [
     "Receipt",
     "ReceiptLine",
     "Run",
+    "Sweep",
 ]

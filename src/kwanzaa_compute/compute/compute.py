@@ -5,7 +5,6 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +15,19 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
-from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.inputs import send
 from kwanzaa_compute.compute.machines import (
     MachineChoice,
     MachineWish,
     choose_machine,
     enter_machine,
 )
+from kwanzaa_compute.compute.offers import ForSale, ask_providers, at_todays_price, known_offers
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of, shortlist
 from kwanzaa_compute.compute.reach import shares_files, within_reach_of_the_store
 from kwanzaa_compute.compute.run import Run
+from kwanzaa_compute.compute.sweep import Sweep, plan_sweep
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext
 from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
@@ -39,7 +40,6 @@ from kwanzaa_compute.errors import (
     UsageError,
 )
 from kwanzaa_compute.market.candidates import Candidate
-from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
@@ -49,14 +49,6 @@ from kwanzaa_compute.store.folder import RUN
 
 if TYPE_CHECKING:
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
-
-
-@dataclass(frozen=True, slots=True)
-class ForSale:
-    """What the providers sell now; a provider that could not be asked is a warning, no failure."""
-
-    offers: tuple[Offer, ...]
-    warnings: Mapping[str, str]
 
 
 class Compute:
@@ -153,27 +145,16 @@ class Compute:
 
     def offers(self, providers: Sequence[str] | None = None) -> ForSale:
         """What is for sale now, of these providers or of all; they are asked side by side."""
-        names = list(providers or self.catalogue.providers)
-        if providers:
-            for name in names:
-                self.catalogue.find(name)  # a wrong name is an error, not a warning
-        from concurrent.futures import ThreadPoolExecutor
+        for name in providers or ():
+            self.catalogue.find(name)  # a wrong name is an error, not a warning
+        return ask_providers(self, list(providers or self.catalogue.providers))
 
-        with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
-            answers = list(pool.map(self._ask, names))
-        found = tuple(offer for answer in answers if isinstance(answer, tuple) for offer in answer)
-        warnings = {
-            name: answer.message
-            for name, answer in zip(names, answers, strict=True)
-            if isinstance(answer, KwanzaaError)
-        }
-        return ForSale(found, warnings)
+    def known_offers(self, providers: Sequence[str] = (), *, offline: bool = False) -> ForSale:
+        """Like `offers`, and for providers that cannot be asked what is known of them.
 
-    def _ask(self, name: str) -> tuple[Offer, ...] | KwanzaaError:
-        try:
-            return self.provider(name).offers()
-        except KwanzaaError as error:
-            return error
+        That is their last answer, or the prices that came with this package: the newer of the two.
+        """
+        return known_offers(self, providers, offline=offline)
 
     def plan(self, config: Path | str | LoadedConfig, options: Options | None = None) -> Planned:
         """What the whole run would cost on every offer, and why the others are refused.
@@ -181,6 +162,23 @@ class Compute:
         Spends nothing. Raises `ConfigError` or `DataError` where the run could not work at all.
         """
         return plan_run(self, config, options or Options())
+
+    def plan_sweep(
+        self,
+        config: Path | str | LoadedConfig,
+        base_models: Sequence[str],
+        options: Options | None = None,
+        *,
+        always_together: bool = False,
+    ) -> Sweep:
+        """What an adapter for each of these base models would cost, under one cap.
+
+        The cheaper way is taken: one run that trains them all, or a run for each, of which each
+        of `Sweep.next_run` can be given to `train` or `prepare`. Spends nothing. Raises what `plan`
+        raises, and `UsageError` for fewer than two base models or one that is named twice.
+        """
+        wanted = options or Options()
+        return plan_sweep(self, config, base_models, wanted, always_together=always_together)
 
     def apply(
         self, config: Path | str | LoadedConfig, saved: Path | str, options: Options | None = None
@@ -221,7 +219,7 @@ class Compute:
         record = self._record(planned, candidates)
         store = open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
-        upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
+        send(store, planned)
         if any(not shares_files(self, candidate) for candidate in candidates):
             upload_code(store)
         store.put(RUN, run_json(record, []))
@@ -231,11 +229,13 @@ class Compute:
     def buyable(self, planned: Planned) -> list[Candidate]:
         """The candidates that a run of this plan would try, best first; never an empty list.
 
+        Only offers that were asked for now are bought: a cap holds at the price that was quoted.
         Raises `NothingFitsError` where nothing that fits can be had from here, `BudgetError` where
-        money would be spent and there is no cap.
+        money would be spent and there is no cap, `TransientError` where nobody could be asked.
         """
         here = self.catalogue.providers
         ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
+        ranked = at_todays_price(planned.for_sale, ranked)
         ranked = within_reach_of_the_store(self, planned, ranked)
         if not ranked:
             there = {candidate.offer.provider for candidate in planned.plan.candidates}

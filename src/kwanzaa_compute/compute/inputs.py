@@ -3,14 +3,24 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.config import DataFiles, LoadedConfig
 from kwanzaa_compute.errors import ConfigError, DataError
 from kwanzaa_compute.market.workload import TextSize
-from kwanzaa_compute.store import Store
-from kwanzaa_compute.store.folder import BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DATA, USER_YAML
+from kwanzaa_compute.store import RunFolder, Store, open_store
+from kwanzaa_compute.store.folder import (
+    BASE_MODEL,
+    CONFIG,
+    EVAL_DATA,
+    TRAIN_DATA,
+    USER_YAML,
+    member_url,
+)
 from kwanzaa_compute.store.objects import relative_paths
+
+if TYPE_CHECKING:
+    from kwanzaa_compute.compute.planning import Planned
 
 MOST_PROBLEMS = 10
 MOST_LINE_BYTES = 64 << 20
@@ -172,6 +182,17 @@ def base_folder(loaded: LoadedConfig) -> Path | None:
             mend="name a folder that holds one, or a repository: allenai/OLMo-7B-Instruct-hf",
         )
     return None
+
+
+def send(store: Store, planned: "Planned") -> None:
+    """Puts everything that a machine needs of us into the run's folder, or into its members'."""
+    if not planned.members:
+        upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
+        return
+    for name, work in planned.members.items():
+        member = open_store(member_url(store.url, name))
+        upload(member, work.loaded, work.files, base_folder(work.loaded))
+    RunFolder(store).put_member_names(tuple(planned.members))
 
 
 def upload(store: Store, loaded: LoadedConfig, files: DataFiles, base: Path | None) -> None:

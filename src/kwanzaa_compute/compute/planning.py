@@ -1,7 +1,7 @@
 """From a config to a plan: what the run needs, what is for sale, and what each offer would cost."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.compute.calibration import learnt_speeds
 from kwanzaa_compute.compute.inputs import base_folder, count_text
+from kwanzaa_compute.compute.offers import ForSale
 from kwanzaa_compute.config import (
     DataFiles,
     LoadedConfig,
@@ -22,9 +23,15 @@ from kwanzaa_compute.config import (
 from kwanzaa_compute.drivers.contract import Deadline, Feature, ProviderInfo
 from kwanzaa_compute.errors import ConfigError, DataError
 from kwanzaa_compute.market.candidates import Candidate
-from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.market.plan import Plan, make_plan, requirements_for, settings_for
-from kwanzaa_compute.market.prices import bundled_offers, with_live
+from kwanzaa_compute.market.offers import Requirements
+from kwanzaa_compute.market.plan import (
+    Plan,
+    Task,
+    make_plan,
+    requirements_for,
+    settings_for,
+    together,
+)
 from kwanzaa_compute.market.recipe import recipe_from_config
 from kwanzaa_compute.market.shapes import ModelShape, find_shape, shape_from_config_json
 from kwanzaa_compute.market.workload import TextSize, Workload, workload_from_config
@@ -41,7 +48,7 @@ class Options:
     """What the caller asks for beyond the config; None leaves it to the config.
 
     `overrides` are dotted keys of the config, e.g. `{"training.max_steps": 10}`. Money in
-    dollars, times in hours. `offline` plans from the bundled prices and asks no provider.
+    dollars, times in hours. `offline` asks no provider: last answers and bundled prices count.
     `validation_h` and `experimentation_h` are hours on the same machine beside the training.
     """
 
@@ -74,8 +81,22 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What one adapter takes, read from its config and data before anything is weighed."""
+
+    loaded: LoadedConfig
+    files: DataFiles
+    size: TextSize
+    task: Task
+    required: Requirements
+
+
+@dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan together with what it was made from; `Compute.train` can start it."""
+    """A plan together with what it was made from; `Compute.train` can start it.
+
+    In a run of several adapters `loaded`, `files` and `size` are those of the first member.
+    """
 
     plan: Plan
     loaded: LoadedConfig
@@ -84,8 +105,15 @@ class Planned:
     """What there is to train on."""
     notes: tuple[Note, ...]
     """Keys of the config that are not applied, or answered differently, each with its reason."""
-    warnings: Mapping[str, str]
-    """Providers that could not be asked, and why."""
+    for_sale: ForSale
+    """What was weighed, who was asked for it, and who could not be."""
+    members: Mapping[str, Work] = field(default_factory=dict)
+    """The adapters of a run of several by name, in their order; empty for a run of one."""
+
+    @property
+    def warnings(self) -> Mapping[str, str]:
+        """Providers that could not be asked, and why."""
+        return self.for_sale.warnings
 
     @property
     def max_usd(self) -> Decimal | None:
@@ -105,24 +133,42 @@ class Planned:
 
 def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Options) -> Planned:
     """Loads, checks, counts, asks what is for sale and ranks it. Spends nothing."""
+    work = read_work(compute, config, options)
+    for_sale = ask_for(compute, work, options)
+    plan = weigh(compute, [work], for_sale, options)
+    return Planned(plan, work.loaded, work.files, work.size, notes_for(work.loaded), for_sale)
+
+
+def ask_for(compute: "Compute", work: Work, options: Options) -> ForSale:
+    """What is for sale by the providers that the config allows."""
+    wanted = work.loaded.config.compute.provider or ()
+    return compute.known_offers(wanted, offline=options.offline)
+
+
+def read_work(compute: "Compute", config: Path | str | LoadedConfig, options: Options) -> Work:
+    """Loads and checks the config, counts its data. Raises `ConfigError` or `DataError`."""
     loaded = load_with(config, options)
     files = check_data_files(loaded)
     size, workload = _counted(loaded, files)
-    shape = _shape(loaded)
-    offers, warnings = _offers(compute, loaded, offline=options.offline)
-    recipe = recipe_from_config(loaded.config)
+    shape, recipe = _shape(loaded), recipe_from_config(loaded.config)
+    features = _required(compute, loaded)
+    required = requirements_for(loaded.config, shape, recipe=recipe, features=features)
+    model = loaded.config.model
+    task = Task(workload, shape, recipe, f"{model.native_base_model_id}@{model.revision}")
+    return Work(loaded, files, size, task, required)
+
+
+def weigh(compute: "Compute", works: Sequence[Work], for_sale: ForSale, options: Options) -> Plan:
+    """Every offer, ranked or refused, for one run that trains all of these adapters."""
+    config = works[0].loaded.config
     infos = compute.catalogue.providers
-    required = requirements_for(
-        loaded.config, shape, recipe=recipe, features=_required(compute, loaded)
-    )
+    required = together([work.required for work in works])
     plan = make_plan(
-        replace(required, max_hours=loaded.config.compute.max_hours or DEFAULT_MAX_HOURS),
-        offers,
-        workload,
-        shape,
-        recipe,
+        replace(required, max_hours=config.compute.max_hours or DEFAULT_MAX_HOURS),
+        for_sale.offers,
+        [work.task for work in works],
         settings_for(
-            loaded.config,
+            config,
             now=compute.clock.now(),
             receipts=learnt_speeds(compute),
             features={
@@ -133,7 +179,7 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
             experimentation_h=options.experimentation_h,
         ),
     )
-    return Planned(name_risks(plan, infos), loaded, files, size, notes_for(loaded), warnings)
+    return name_risks(plan, infos)
 
 
 def name_risks(plan: Plan, infos: Mapping[str, ProviderInfo]) -> Plan:
@@ -190,23 +236,6 @@ def _shape(loaded: LoadedConfig) -> ModelShape:
             mend="download its config.json (and the model) into a folder, and name that folder",
         )
     return shape
-
-
-def _offers(
-    compute: "Compute", loaded: LoadedConfig, *, offline: bool
-) -> tuple[tuple[Offer, ...], Mapping[str, str]]:
-    """Live offers of the installed providers over the bundled prices of the others."""
-    asked = loaded.config.compute.provider
-    installed = [name for name in compute.catalogue.providers if not asked or name in asked]
-    for name in asked or ():
-        if not any(offer.provider == name for offer in bundled_offers()):
-            compute.catalogue.find(name)  # says what to install, or what was meant
-    if offline:
-        installed = [name for name in installed if name == "local"]  # asking it needs no network
-    for_sale = compute.offers(installed) if installed else None
-    live = for_sale.offers if for_sale else ()
-    bundled = tuple(o for o in bundled_offers() if not asked or o.provider in asked)
-    return with_live(live, bundled), for_sale.warnings if for_sale else {}
 
 
 def _required(compute: "Compute", loaded: LoadedConfig) -> frozenset[str]:

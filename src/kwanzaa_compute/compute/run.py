@@ -1,6 +1,7 @@
 """`Run`: one run as its user sees it. It holds no state of its own: ledger and store have it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from kwanzaa_compute.runs.records import (
     Wish,
 )
 from kwanzaa_compute.store import Done, Heartbeat, RunFolder, open_store
-from kwanzaa_compute.store.folder import ADAPTER
+from kwanzaa_compute.store.folder import ADAPTER, member_url
 from kwanzaa_compute.store.objects import inside
 
 if TYPE_CHECKING:
@@ -96,6 +97,22 @@ class Run:
     def done(self) -> Done | None:
         """The done marker with its summary; None while the run is not complete."""
         return self.folder.done()
+
+    @cached_property
+    def members(self) -> Mapping[str, RunFolder]:
+        """The adapters of a run of several by name, each with its folder; empty for a run of one.
+
+        Each folder is laid out like a run's own: metrics, heartbeats, done marker.
+        """
+        url = self.record.store_url
+        names = self.folder.member_names()
+        return {name: RunFolder(open_store(member_url(url, name))) for name in names}
+
+    @property
+    def finished(self) -> Mapping[str, Done]:
+        """The done markers of its adapters that are finished, by member; "" in a run of one."""
+        done = {name: folder.done() for name, folder in (self.members or {"": self.folder}).items()}
+        return {name: marker for name, marker in done.items() if marker is not None}
 
     def logs(self) -> Iterator[str]:
         """What the newest attempt's machine printed, line by line. Untrusted text."""
@@ -194,25 +211,29 @@ class Run:
     def download(self, target: Path | str | None = None) -> Path:
         """Copies the finished adapter here, every file checked against its sha256.
 
-        `target` defaults to the config's output folder. Raises `RunError` where the run is not
+        `target` defaults to the config's output folder. Of a run of several adapters those that
+        are finished are copied, each into a folder of its name. Raises `RunError` where nothing is
         complete, `StoreError` where a file is damaged; what was there before then stays.
         """
-        done = self.done
-        if done is None:
+        folder = Path(target or self.record.output_dir).expanduser().absolute()
+        finished = self.finished
+        if not finished:
             raise RunError(
                 f"run {self.id} has no finished adapter yet", mend=f"kwanzaa monitor {self.id}"
             )
-        folder = Path(target or self.record.output_dir).expanduser().absolute()
-        store = self.folder.store
+        for name, done in finished.items():
+            self._fetch(self.members.get(name, self.folder), done, folder / name)
+        return folder
+
+    def _fetch(self, source: RunFolder, done: Done, folder: Path) -> None:
         for name, sha256 in done.files.items():
             path = inside(folder, name)
-            if store.download(f"{ADAPTER}/{name}", path) != sha256:
+            if source.store.download(f"{ADAPTER}/{name}", path) != sha256:
                 path.unlink(missing_ok=True)
                 raise StoreError(
                     f"{name} of run {self.id} is damaged in the store",
                     mend=f"kwanzaa resume {self.id} --from its newest checkpoint",
                 )
-        return folder
 
     def remember_speed(self, receipt: SpeedReceipt) -> None:
         """Keeps how fast this run was, for the plans of later ones."""

@@ -7,7 +7,6 @@ up, when it is told to (SIGTERM) or when it is killed itself (Linux), and leaves
 `--owner` it does not outlive that process: it ends when the other end of that pipe is closed.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -87,6 +86,8 @@ def _wait(child: "subprocess.Popen[bytes]", max_s: float) -> int:
 
 def _before_the_command() -> Callable[[], None]:
     """What the child does between fork and exec: nothing may be imported there."""
+    import ctypes
+
     linux = sys.platform == "linux"
     libc = ctypes.CDLL(None) if linux else None  # elsewhere the driver ends the process group
 
@@ -100,6 +101,8 @@ def _before_the_command() -> Callable[[], None]:
 
 def _prctl(option: int) -> None:
     if sys.platform == "linux":
+        import ctypes
+
         ctypes.CDLL(None).prctl(option, 1, 0, 0, 0)
 
 

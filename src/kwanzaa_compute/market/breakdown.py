@@ -89,8 +89,17 @@ def _marks(offer: Offer, p95: Decimal, asked: Asked, price_age_days: int | None)
     if not offer.own_machine:
         if settings.now is not None and price_age_days is None:
             marks.append("the age of this price is unknown")
-        elif price_age_days is not None and price_age_days > settings.stale_after_days:
-            marks.append(f"price of {offer.as_of[:10]}, {price_age_days} days old")
+        elif price_age_days is not None and (
+            offer.cached or price_age_days > settings.stale_after_days
+        ):
+            marks.append(_aged(offer, price_age_days))
         if cap is not None and p95 >= cap:
             marks.append("1 in 20 such runs reaches the cap before its end")
     return tuple(mark for mark in marks if mark)
+
+
+def _aged(offer: Offer, days: int) -> str:
+    """How old a price is, said of all that are old and of each that was not asked for today."""
+    day = offer.as_of[:10]
+    age = {0: "of today", 1: "a day old"}.get(days, f"{days} days old")
+    return f"price as last told on {day}, {age}" if offer.cached else f"price of {day}, {age}"

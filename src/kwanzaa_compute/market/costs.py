@@ -5,10 +5,11 @@ dollars outside. Times are seconds inside.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cache
 
+from kwanzaa_compute.market.interruptions import expected_with_interruptions, interruptions_at
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape
 from kwanzaa_compute.market.speed import Speed
@@ -28,10 +29,6 @@ SAVE_S = 5.0
 """One checkpoint of a LoRA adapter to object storage (0.3 GB), while training waits; assumed."""
 REQUEUE_S = 300.0
 """Waiting for a new machine after an interruption; passes without being billed; assumed."""
-
-
-NEVER = 1e-9
-"""Interruptions an hour below which there are none: one in a hundred thousand years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +63,13 @@ class CostLine:
 class Extras:
     """What is done and paid beside training. Hours, and `buffer` as a fraction of the bill.
 
-    `validation_h` and `experimentation_h` are hours on the same machine. `runs` adapters are
-    trained in one go. `save_s` is what one checkpoint takes. `interruptions_per_h` replaces
-    the provider's own figure for spot machines.
+    `validation_h` and `experimentation_h` are hours on the same machine. `save_s` is what one
+    checkpoint takes. `interruptions_per_h` replaces the provider's own figure for spot machines.
     """
 
     validation_h: float = 0.0
     experimentation_h: float = 0.0
     buffer: Decimal = Decimal(0)
-    runs: int = 1
     save_s: float = SAVE_S
     interruptions_per_h: float | None = None
     model_cached: bool = False
@@ -156,12 +151,8 @@ def work(
     evaluating: float,
     *,
     save_s: float = SAVE_S,
-    batches: int = 1,
 ) -> Work:
-    """The useful seconds at so many tokens a second of training and of evaluation.
-
-    `batches` is how often the work is done one after the other.
-    """
+    """The useful seconds at so many tokens a second of training and of evaluation."""
     training_s = workload.computed_tokens / training
     useful_s = training_s + workload.eval_tokens / evaluating
     interval = useful_s
@@ -170,67 +161,33 @@ def work(
     if workload.save_every_s:
         interval = min(interval, workload.save_every_s)
     return Work(
-        training_s * batches,
-        (useful_s - training_s) * batches,
+        training_s,
+        useful_s - training_s,
         max(1.0, min(interval, useful_s)),
         save_s,
     )
 
 
-@cache
-def checkpoint_interval_s(save_s: float, interruptions_per_h: float) -> float:
-    """The interval between checkpoints that loses least, after Young and Daly; inf if none occur.
-
-    Solves the exact condition of Daly's model, exp(-(t + save) / M) = 1 - t / M with M the mean
-    time between interruptions, where Young's sqrt(2 * save * M) is the first approximation.
-    """
-    if interruptions_per_h < NEVER:
-        return math.inf
-    mean_s = 3600 / interruptions_per_h
-    low, high = 0.0, mean_s
-    for _ in range(60):
-        middle = (low + high) / 2
-        if math.log1p(-middle / mean_s) + (middle + save_s) / mean_s > 0:
-            low = middle
-        else:
-            high = middle
-    return max(1.0, (low + high) / 2)
+def side_by_side(works: Sequence[Work], places: int) -> Work:
+    """The work of the place that is busy longest, where each takes the next as it gets free."""
+    if len(works) == 1:
+        return works[0]
+    queues: list[list[Work]] = [[] for _ in range(min(places, len(works)))]
+    for one in works:
+        min(queues, key=lambda queue: sum(w.total_s for w in queue)).append(one)
+    longest = max(queues, key=lambda queue: sum(w.total_s for w in queue))
+    training_s, useful_s = sum(w.training_s for w in longest), sum(w.useful_s for w in longest)
+    checkpoints = sum(w.useful_s / w.interval_s for w in longest)
+    return Work(training_s, useful_s - training_s, useful_s / checkpoints, longest[0].save_s)
 
 
-def expected_with_interruptions(
-    useful_s: float, restart_s: float, save_s: float, interval_s: float, interruptions_per_h: float
-) -> float:
-    """Expected machine seconds for useful work, its checkpoints and the set-ups it takes.
+@dataclass(frozen=True, slots=True)
+class Paced:
+    """One adapter's work, and how fast a machine trains and evaluates it."""
 
-    Daly's complete model: every interruption loses the work since the last checkpoint and costs a
-    whole new set-up, which may be interrupted itself.
-    """
-    pieces = useful_s / interval_s
-    if interruptions_per_h < NEVER or useful_s <= 0:
-        return useful_s + pieces * save_s + restart_s
-    mean_s = 3600 / interruptions_per_h
-    # Beyond e^200 the run never ends anyway, and floats would overflow.
-    restart, piece = min(restart_s / mean_s, 200.0), min((interval_s + save_s) / mean_s, 200.0)
-    return mean_s * (math.expm1(restart) + math.exp(restart) * math.expm1(piece) * pieces)
-
-
-_MANY = 200
-"""Beyond so many expected interruptions a normal distribution serves as well."""
-
-
-def interruptions_at(quantile: float, mean: float) -> int:
-    """How many interruptions are not exceeded with that probability, if `mean` are expected."""
-    if mean <= 0:
-        return 0
-    if mean > _MANY:
-        return math.ceil(mean + 4 * math.sqrt(mean))
-    term = math.exp(-mean)
-    total, count = term, 0
-    while total < quantile and count < 10 * _MANY:
-        count += 1
-        term *= mean / count
-        total += term
-    return count
+    workload: Workload
+    training: Speed
+    evaluating: Speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,19 +210,17 @@ class Courses:
 
 
 def courses(
-    workload: Workload,
-    training: Speed,
-    evaluating: Speed,
+    paced: Sequence[Paced],
     start: SetUp,
     *,
     terms: Terms,
     extras: Extras,
-    batches: int = 1,
+    places: int = 1,
     spot: bool = False,
 ) -> Courses:
     """How the run may go: at the fast end, as expected, one time in twenty, and at worst.
 
-    `batches` is how often the work is done one after the other when several runs share a machine.
+    A run of several adapters trains so many of them at once as the machine has `places`.
     """
     rate = 0.0
     if spot:
@@ -274,12 +229,7 @@ def courses(
     paid_h = (extras.validation_h + extras.experimentation_h) * 3600
     slow = start.slower(terms.slow_factor)
     usual, quick, late = (
-        work(workload, fast, forward, save_s=extras.save_s, batches=batches)
-        for fast, forward in (
-            (training.expected, evaluating.expected),
-            (training.high, evaluating.high),
-            (training.low, evaluating.low),
-        )
+        _work_at(end, paced, extras.save_s, places) for end in ("expected", "high", "low")
     )
     fixed_s = terms.after_s + paid_h
     expected = _expected(usual, start, rate, terms, extras)
@@ -290,6 +240,15 @@ def courses(
     worst = _unlucky(late, slow, interruptions_at(0.999, mean) + 1, 1.0, fixed_s)
     p95 = _at_least(p95, expected)
     return Courses(Course(best_s, best_s + start.queue_s), expected, p95, _at_least(worst, p95))
+
+
+def _work_at(end: str, paced: Sequence[Paced], save_s: float, places: int) -> Work:
+    """All of a machine's work at that end of its speeds."""
+    works = [
+        work(p.workload, getattr(p.training, end), getattr(p.evaluating, end), save_s=save_s)
+        for p in paced
+    ]
+    return side_by_side(works, places)
 
 
 def _at_least(course: Course, other: Course) -> Course:
@@ -367,12 +326,12 @@ def disk_cost_micro(usd_per_gib_hour: Decimal, gib: float, seconds: int) -> int:
     return math.ceil(usd_per_gib_hour * MICRO * Decimal(gib) * seconds / 3600)
 
 
-def egress_micro(terms: Terms, shape: ModelShape, recipe: Recipe, runs: int = 1) -> int:
-    """Micro-dollars for the adapter on its way out of the provider."""
+def egress_micro(terms: Terms, adapters: Iterable[tuple[ModelShape, Recipe]]) -> int:
+    """Micro-dollars for these adapters on their way out of the provider."""
     if terms.usd_per_gb_out == "0":
         return 0
-    out_gb = shape.lora_params(recipe.lora_rank, recipe.lora_modules) * 4 * runs / GB
-    return math.ceil(Decimal(terms.usd_per_gb_out) * MICRO * Decimal(out_gb))
+    params = sum(shape.lora_params(r.lora_rank, r.lora_modules) for shape, r in adapters)
+    return math.ceil(Decimal(terms.usd_per_gb_out) * MICRO * Decimal(params * 4 / GB))
 
 
 def usd(micro: int) -> Decimal:

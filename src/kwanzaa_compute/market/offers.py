@@ -50,6 +50,8 @@ class Offer:
     own_machine: bool = False
     attended: bool = False
     """Somebody has to keep a browser open; never picked without being asked for."""
+    cached: bool = False
+    """What the provider last said: it could not be asked this time."""
 
 
 @dataclass(frozen=True, slots=True)

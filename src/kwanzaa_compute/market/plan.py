@@ -6,18 +6,24 @@ refusals are put into words when somebody looks at them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from kwanzaa_compute.market.candidates import Candidate, Reason, Refusal
 from kwanzaa_compute.market.costs import Extras
 from kwanzaa_compute.market.offers import Offer, Precision, Requirements
-from kwanzaa_compute.market.quotes import Asked, Settings
+from kwanzaa_compute.market.quotes import Asked, Settings, Task
 from kwanzaa_compute.market.recipe import Recipe, recipe_from_config
 from kwanzaa_compute.market.scenarios import runs_per_budget
 from kwanzaa_compute.market.shapes import ModelShape
-from kwanzaa_compute.market.sizing import Sizing, disk_needed, memory_needed
+from kwanzaa_compute.market.sizing import (
+    LIBRARIES_GIB,
+    SCRATCH_GIB,
+    Sizing,
+    disk_needed,
+    memory_needed,
+)
 from kwanzaa_compute.market.speed import SpeedReceipt
 from kwanzaa_compute.market.weighing import Lazily, Weighed
 from kwanzaa_compute.market.workload import Workload
@@ -32,9 +38,11 @@ __all__ = [
     "Reason",
     "Refusal",
     "Settings",
+    "Task",
     "make_plan",
     "requirements_for",
     "settings_for",
+    "together",
 ]
 
 
@@ -149,26 +157,40 @@ def settings_for(
     )
 
 
-def make_plan(  # noqa: PLR0917 - these are what a plan is made of, in the order of its making
+def together(required: Sequence[Requirements]) -> Requirements:
+    """What one machine must have for several adapters of one config, each with its own base.
+
+    Memory for the largest, since each trains alone on its GPU; disk for all.
+    """
+    shared_gib = (LIBRARIES_GIB + SCRATCH_GIB) * (len(required) - 1)
+    return replace(
+        required[0],
+        vram_gib=max(one.vram_gib for one in required),
+        disk_gib=sum(one.disk_gib for one in required) - shared_gib,
+    )
+
+
+def make_plan(
     requirements: Requirements,
     offers: Iterable[Offer],
-    workload: Workload,
-    shape: ModelShape,
-    recipe: Recipe,
+    tasks: Task | Sequence[Task],
     settings: Settings | None = None,
 ) -> Plan:
     """Ranks every offer by the expected cost of the whole run, or refuses it with a reason.
 
-    Equal costs are ranked by time, then by memory. Nothing is bought, asked or read here.
+    Equal costs are ranked by time, then by memory. Of several tasks one is done on each GPU of
+    the machine, the others in turn. Nothing is bought, asked or read here.
     """
     settings = settings or Settings()
-    asked = Asked(requirements, workload, shape, recipe, settings)
+    tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
+    asked = Asked(requirements, tasks, settings)
     weighed = Weighed(asked, tuple(offers))
+    sizings = (memory_needed(task.shape, task.recipe) for task in tasks)
     return Plan(
         Lazily(len(weighed.ranked), weighed.candidate),
         Lazily(len(weighed.refused), weighed.refusal),
         requirements,
-        workload,
-        memory_needed(shape, recipe),
+        tasks[0].workload,
+        max(sizings, key=lambda sizing: sizing.total_gib),
         settings.now,
     )

@@ -5,9 +5,9 @@ or nonsensical price is unknown, never free. This is the one module of `market` 
 """
 
 import csv
-import pkgutil
 from decimal import Decimal, InvalidOperation
 from functools import cache
+from pathlib import Path
 
 from kwanzaa_compute.market.gpus import GPU, find_gpu, unknown_gpu
 from kwanzaa_compute.market.offers import Availability, Offer
@@ -37,12 +37,8 @@ _ATTENDED = frozenset({"colab"})
 @cache
 def bundled_offers() -> tuple[Offer, ...]:
     """Every row of the bundled snapshot as an offer, in the file's order."""
-    # Not importlib.resources: its first use imports zipfile and more, which takes longer than all
-    # of this. The loader reads from a folder or a zipped package just the same.
-    raw = pkgutil.get_data("kwanzaa_compute.market", f"data/{SNAPSHOT}")
-    if raw is None:
-        raise FileNotFoundError(f"the bundled {SNAPSHOT} is missing from this installation")
-    return offers_from_csv(raw.decode("utf-8"))
+    # Not importlib.resources or pkgutil: importing them takes longer than all of this.
+    return offers_from_csv(Path(__file__).with_name("data").joinpath(SNAPSHOT).read_text("utf-8"))
 
 
 def offers_from_csv(text: str) -> tuple[Offer, ...]:
@@ -94,9 +90,3 @@ def parsed_price(text: str) -> Decimal | None:
     except InvalidOperation:
         return None
     return price if price.is_finite() and price > 0 else None
-
-
-def with_live(live: tuple[Offer, ...], bundled: tuple[Offer, ...]) -> tuple[Offer, ...]:
-    """Live offers, and bundled ones only of providers that gave none."""
-    answered = {offer.provider for offer in live}
-    return live + tuple(offer for offer in bundled if offer.provider not in answered)

@@ -1,24 +1,25 @@
 """One quote for every kind of machine: all that does not depend on the price, worked out once."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 
 from kwanzaa_compute.market.candidates import Detail, Reason
 from kwanzaa_compute.market.costs import (
-    NEVER,
     Course,
     Courses,
     Extras,
+    Paced,
+    SetUp,
     billed_units,
-    checkpoint_interval_s,
     courses,
     disk_cost_micro,
     egress_micro,
     set_up,
 )
 from kwanzaa_compute.market.gpus import GPU, gpu_matches
+from kwanzaa_compute.market.interruptions import NEVER, checkpoint_interval_s
 from kwanzaa_compute.market.offers import Offer, Precision, Requirements
 from kwanzaa_compute.market.recipe import Recipe, compute_on
 from kwanzaa_compute.market.shapes import ModelShape
@@ -54,23 +55,36 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Everything that a plan is made from but the offers."""
+class Task:
+    """One adapter to be trained: on how much, from which base, by which recipe."""
 
-    requirements: Requirements
     workload: Workload
     shape: ModelShape
     recipe: Recipe
+    base: str = ""
+    """What is downloaded; two tasks of the same base and shape download it once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Everything that a plan is made from but the offers. A run has a task for each adapter."""
+
+    requirements: Requirements
+    tasks: tuple[Task, ...]
     settings: Settings
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the first adapter is trained; number formats are the same for all."""
+        return self.tasks[0].recipe
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What depends on the GPU alone: why it will not do, or how fast it is."""
+    """What depends on the GPU alone: why it will not do, or how fast each task is on it."""
 
     refusal: tuple[Reason, Detail] | None
-    training: Speed | None = None
-    evaluating: Speed | None = None
+    tasks: tuple[Paced, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +115,16 @@ def pace_of(gpu: GPU, asked: Asked) -> Pace:
     refusal = _gpu_refusal(gpu, asked)
     if refusal:
         return Pace(refusal)
+    return Pace(None, tuple(_paced(task, gpu, asked) for task in asked.tasks))
+
+
+def _paced(task: Task, gpu: GPU, asked: Asked) -> Paced:
     count, receipts = asked.requirements.gpu_count, asked.settings.receipts
     training, evaluating = (
-        speed(asked.shape, asked.recipe, gpu, gpu_count=count, training=mode, receipts=receipts)
+        speed(task.shape, task.recipe, gpu, gpu_count=count, training=mode, receipts=receipts)
         for mode in (True, False)
     )
-    return Pace(None, training, evaluating)
+    return Paced(task.workload, training, evaluating)
 
 
 def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
@@ -120,7 +138,7 @@ def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
         return Reason.ARM, ()
     need = wanted.vram_gib
     if gpu.is_cpu:
-        need = memory_needed(asked.shape, asked.recipe, on_gpu=False).total_gib
+        need = max(memory_needed(t.shape, t.recipe, on_gpu=False).total_gib for t in asked.tasks)
     if gpu.vram_gib < need:
         return Reason.VRAM, (need - gpu.vram_gib, need, gpu.vram_gib)
     if wanted.precision is Precision.BF16_REQUIRED and not gpu.bf16:
@@ -131,26 +149,37 @@ def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
 def quote(offer: Offer, pace: Pace, asked: Asked) -> Quote:
     """How the run goes on machines of this offer's kind, whatever they cost an hour."""
     refusal = _machine_refusal(offer, asked) or pace.refusal
-    if refusal or pace.training is None or pace.evaluating is None:
+    if refusal or not pace.tasks:
         return Quote(refusal)
     terms, settings = terms_of(offer.provider), asked.settings
-    extras = settings.extras
-    cached = extras.model_cached or offer.provider in settings.cached
-    batches = -(-extras.runs // max(1, offer.gpu_count // asked.requirements.gpu_count))
+    places = max(1, offer.gpu_count // asked.requirements.gpu_count)
+    cached = settings.extras.model_cached or offer.provider in settings.cached
     went = courses(
-        asked.workload,
-        pace.training,
-        pace.evaluating,
-        set_up(terms, asked.shape, asked.recipe, cached=cached),
+        pace.tasks,
+        _set_up(terms, asked.tasks, places, cached=cached),
         terms=terms,
-        extras=extras,
-        batches=batches,
+        extras=settings.extras,
+        places=places,
         spot=offer.spot,
     )
     refusal = _time_refusal(went, asked.requirements)
     if refusal:
         return Quote(refusal)
-    return _priced_later(offer, went, pace.training, terms, asked)
+    return _priced_later(offer, went, pace.tasks[0].training, terms, asked)
+
+
+def _set_up(terms: Terms, tasks: Sequence[Task], places: int, *, cached: bool) -> SetUp:
+    """Booting and installing once, each base once through the one line, loading in each place."""
+    alone = {
+        (task.base, task.shape): set_up(terms, task.shape, task.recipe, cached=cached)
+        for task in tasks
+    }
+    loads = [alone[task.base, task.shape].load_s for task in tasks]
+    return replace(
+        next(iter(alone.values())),
+        download_s=sum(start.download_s for start in alone.values()),
+        load_s=max(*loads, sum(loads) / places) if len(loads) > 1 else loads[0],
+    )
 
 
 def _priced_later(
@@ -166,7 +195,7 @@ def _priced_later(
         training,
         billed_s,
         disk_cost_micro(offer.disk_usd_per_gib_hour, asked.requirements.disk_gib, billed_s),
-        egress_micro(terms, asked.shape, asked.recipe, extras.runs),
+        egress_micro(terms, ((task.shape, task.recipe) for task in asked.tasks)),
         checkpoint_interval_s(extras.save_s, rate) if offer.spot and rate >= NEVER else None,
         _refusal_alone(offer, went, asked.requirements),
     )

@@ -50,7 +50,7 @@ FRAGMENTATION_GIB = 0.75
 
 LIBRARIES_GIB = 7.0
 """torch with its CUDA libraries, transformers, peft and bitsandbytes, unpacked."""
-_SCRATCH_GIB = 4.0
+SCRATCH_GIB = 4.0
 """Logs, the data, its tokens, and room that must not run out."""
 
 
@@ -193,7 +193,7 @@ def disk_needed(shape: ModelShape, recipe: Recipe, *, image_has_torch: bool = Fa
             SizingLine(
                 "libraries", 0.0 if image_has_torch else LIBRARIES_GIB, "torch and its friends"
             ),
-            SizingLine("scratch", _SCRATCH_GIB, "data, logs and room to breathe"),
+            SizingLine("scratch", SCRATCH_GIB, "data, logs and room to breathe"),
         )
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from kwanzaa_compute.market.breakdown import candidate_for
 from kwanzaa_compute.market.candidates import Candidate, Detail, Reason, Refusal
-from kwanzaa_compute.market.costs import MICRO, price_micro, usd
+from kwanzaa_compute.market.costs import MICRO, price_micro, time_cost_micro, usd
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.market.quotes import Asked, Pace, Quote, pace_of, quote, with_buffer
 
@@ -77,7 +77,7 @@ Kind = tuple[str, str, int]
 class Weighed:
     """All offers weighed: the order of those that fit, and the codes of those that do not."""
 
-    __slots__ = ("_ages", "_prices", "asked", "offers", "quotes", "ranked", "refused")
+    __slots__ = ("_ages", "asked", "offers", "quotes", "ranked", "refused")
 
     def __init__(self, asked: Asked, offers: tuple[Offer, ...]) -> None:
         """Weighs them: everything but the wording is done here."""
@@ -85,7 +85,6 @@ class Weighed:
         self.offers = offers
         self.refused: list[Refused] = []
         self._ages: dict[str, int | None] = {}
-        self._prices: dict[Decimal, int] = {}
         kinds = self._kinds()
         self.quotes = [quoted for quoted, _ in kinds]
         priced = [self._priced(rank, *kind) for rank, kind in enumerate(kinds)]
@@ -153,25 +152,22 @@ class Weighed:
 
     def _for_sale(self, rank: int, quoted: Quote, indices: list[int]) -> list[int]:
         offers, refused, ages = self.offers, self.refused, self._ages
-        prices, sold_out = self._prices, Availability.SOLD_OUT
-        billed_s, fixed, bits = quoted.billed_s, quoted.fixed_micro, self._index_bits
-        buffer = self.asked.settings.extras.buffer
+        sold_out, oldest = Availability.SOLD_OUT, self.asked.settings.max_price_age_days
         cap = self.asked.requirements.max_usd
-        cap_micro = None if cap is None else int(cap * MICRO)
-        oldest = self.asked.settings.max_price_age_days
+        keys: dict[Decimal, int] = {}
         found: list[int] = []
         for index in indices:
             offer = offers[index]
             if offer.availability is sold_out:
                 refused.append((index, Reason.SOLD_OUT, ()))
                 continue
-            usd_per_hour, price = offer.usd_per_hour, None
+            price, key = offer.usd_per_hour, None
             # The type first: 0.5 of a careless driver equals Decimal("0.5") in the dictionary.
-            if type(usd_per_hour) is Decimal and not usd_per_hour.is_snan():
-                price = prices.get(usd_per_hour)
-                if price is None:
-                    price = prices[usd_per_hour] = price_micro(usd_per_hour) or 0
-            if not price:
+            if type(price) is Decimal and not price.is_snan():
+                key = keys.get(price)
+                if key is None:
+                    key = keys[price] = self._key(rank, quoted, price)
+            if not key:
                 refused.append((index, Reason.PRICE_UNKNOWN, ()))
                 continue
             as_of = offer.as_of
@@ -179,14 +175,26 @@ class Weighed:
             if age is not None and age > oldest:
                 refused.append((index, Reason.PRICE_OLD, (as_of, age, oldest)))
                 continue
-            cost = -(-price * billed_s // 3600) + fixed
-            if buffer:
-                cost = with_buffer(cost, buffer)
-            if cap_micro is not None and cost > cap_micro:
-                refused.append((index, Reason.CAP, (_cents(cost), f"{cap:.2f}")))
+            if key < 0:
+                refused.append((index, Reason.CAP, (_cents(-key), f"{cap:.2f}")))
                 continue
-            found.append(((cost << _RANK_BITS | rank) << _PRICE_BITS | price) << bits | index)
+            found.append(key | index)
         return found
+
+    def _key(self, rank: int, quoted: Quote, usd_per_hour: Decimal) -> int:
+        """What offers of a kind sort by at that price, room left for their index.
+
+        0 where the price is unknown; the cost below zero where it is more than the cap.
+        """
+        price = price_micro(usd_per_hour)
+        if price is None:
+            return 0
+        cost = time_cost_micro(price, quoted.billed_s) + quoted.fixed_micro
+        cost = with_buffer(cost, self.asked.settings.extras.buffer)
+        cap = self.asked.requirements.max_usd
+        if cap is not None and cost > int(cap * MICRO):
+            return -cost
+        return ((cost << _RANK_BITS | rank) << _PRICE_BITS | price) << self._index_bits
 
     def _age_days(self, as_of: str) -> int | None:
         """How old a price is; None where its date or today's is unknown."""

@@ -11,10 +11,16 @@ attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, output.log, failure.json
 stop.json                   the watcher's wish: checkpoint, then exit
 adapter/...                 the finished adapter
 done.json                   written last, once: nothing after it counts
+
+A run of several adapters has, in place of input, checkpoints and adapter:
+
+members.json                the names of its members, in the order in which they are trained
+members/<name>/...          each member, laid out like a run of its own, with its own done.json
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeVar
@@ -33,6 +39,8 @@ CHECKPOINTS = "checkpoints"
 STOP = "stop.json"
 ADAPTER = "adapter"
 DONE = "done.json"
+MEMBER_NAMES = "members.json"
+_MEMBER = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class TrainingPhase(StrEnum):
@@ -85,6 +93,8 @@ class Heartbeat(_Record):
     checkpoint: str | None = None
     save_s: float | None = None
     """How long the last checkpoint took, in seconds."""
+    member: str = ""
+    """In a run of several adapters, which one moved last; steps and tokens are those of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,27 @@ class RunFolder:
         """Completes the run. Raises `StoreExistsError` where it is complete already."""
         self.store.create(DONE, done.to_json())
 
+    def member_names(self) -> tuple[str, ...]:
+        """Its members where it is a run of several adapters, else nothing.
+
+        Raises `StoreError` where the list is damaged: it must not pass for a run of one.
+        """
+        try:
+            names = json.loads(self.store.get(MEMBER_NAMES))
+        except StoreMissingError:
+            return ()
+        except ValueError:
+            names = None
+        if not isinstance(names, list) or not names or not all(map(_is_member_name, names)):
+            raise StoreError(f"{MEMBER_NAMES} in {self.store.url} cannot be read")
+        return tuple(names)
+
+    def put_member_names(self, names: Sequence[str]) -> None:
+        """Makes it a run of several adapters. Raises ValueError for a name that is no folder's."""
+        if not names or not all(map(_is_member_name, names)) or len(set(names)) < len(names):
+            raise ValueError(f"{names!r} cannot name members")
+        self.store.put(MEMBER_NAMES, json.dumps(list(names)).encode())
+
     def stop_request(self) -> StopRequest | None:
         """What the watcher wishes; None where it wishes nothing."""
         return self._read(STOP, StopRequest)
@@ -199,6 +230,15 @@ class RunFolder:
             return kind.from_json(self.store.get(path))
         except StoreMissingError:
             return None
+
+
+def member_url(run_url: str, name: str) -> str:
+    """Where a member's own folder is, below its run's."""
+    return f"{run_url.rstrip('/')}/members/{name}"
+
+
+def _is_member_name(name: object) -> bool:
+    return isinstance(name, str) and bool(_MEMBER.fullmatch(name))
 
 
 def _attempt_of(path: str) -> int:

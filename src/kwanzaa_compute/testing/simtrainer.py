@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kwanzaa_compute.drivers.contract import Job
 from kwanzaa_compute.errors import StoreError, StoreExistsError
 from kwanzaa_compute.store import Done, Failure, Heartbeat, RunFolder, Store, TrainingPhase
-from kwanzaa_compute.store.folder import ADAPTER, CHECKPOINTS
+from kwanzaa_compute.store.folder import ADAPTER, CHECKPOINTS, DONE
 from kwanzaa_compute.testing.chance import Chance
 from kwanzaa_compute.testing.simcloud import SimCloud, SimMachine
 
@@ -161,10 +161,14 @@ class SimTrainer:
 
     def _finish(self) -> None:
         adapter = f"adapter of {self._step} steps".encode()
-        self._folder.store.put(f"{ADAPTER}/adapter_model.safetensors", adapter)
         files = {"adapter_model.safetensors": hashlib.sha256(adapter).hexdigest()}
+        done = Done(self._attempt, self._step, files, {"simulated": True})
+        for name in self._folder.member_names():
+            self._folder.store.put(f"members/{name}/{ADAPTER}/adapter_model.safetensors", adapter)
+            self._folder.store.put(f"members/{name}/{DONE}", done.to_json())
+        self._folder.store.put(f"{ADAPTER}/adapter_model.safetensors", adapter)
         try:
-            self._folder.put_done(Done(self._attempt, self._step, files, {"simulated": True}))
+            self._folder.put_done(done)
         except StoreExistsError:
             self.lines.append("another attempt was faster")
         self._cloud.note("done", self._machine.name)

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 import kwanzaa_compute as kc
 from kwanzaa_compute.cli import main
+from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.store import Done
 from kwanzaa_compute.store.objects import file_sha256
 
@@ -42,9 +45,11 @@ MOONBASE = '''\
 """A provider that rents one machine, never has one left, and lies about ending those it rented."""
 
 import os
+import time
 from decimal import Decimal
 from pathlib import Path
 
+from kwanzaa_compute.clock import iso
 from kwanzaa_compute.drivers.contract import Deadline, Feature, Phase, ProviderInfo, Sighting
 from kwanzaa_compute.drivers.plugins import hookimpl
 from kwanzaa_compute.errors import CapacityError
@@ -85,7 +90,7 @@ class Driver:
             usd_per_hour=Decimal("1.00"),
             availability=Availability.AVAILABLE,
             source="a test",
-            as_of="2026-11-01",
+            as_of=iso(time.time()),
         )
 
     def launch(self, job, offer):
@@ -172,6 +177,14 @@ def start(command: Callable[..., list[str]]) -> Iterator[Callable[..., subproces
             return child
 
         yield popen
+
+
+@pytest.fixture
+def snapshot_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands begin on the day of the bundled prices, whenever the test runs: prices age."""
+    later = time.time() - datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+    defaults = (lambda: time.time() - later, time.monotonic, time.sleep)
+    monkeypatch.setattr(Clock.__init__, "__defaults__", defaults)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def test_a_plan_in_json_has_every_offer(cli: Cli, config: Path) -> None:
     assert plan["budget"] == {"usd": "500", "runs": None}
 
 
+@pytest.mark.usefixtures("snapshot_day")
 def test_explain_shows_each_candidate_each_cost_and_each_refusal(cli: Cli, config: Path) -> None:
     short = cli("plan", config, "--offline")
     full = cli("plan", config, "--offline", "--explain")
@@ -169,6 +170,7 @@ def test_explain_shows_memory_line_by_line_and_set_up_against_speed(cli: Cli, co
         assert refusal["reason"] in full
 
 
+@pytest.mark.usefixtures("snapshot_day")
 def test_a_provider_that_is_not_installed_can_be_planned_for(cli: Cli, config: Path) -> None:
     plan = cli("plan", config, "--offline", "--provider", "runpod", "--json")
     assert plan.code == 0
@@ -177,6 +179,7 @@ def test_a_provider_that_is_not_installed_can_be_planned_for(cli: Cli, config: P
     assert cli("train", config, "--provider", "runpod", "--yes", "--max-usd", "1").code == 4
 
 
+@pytest.mark.usefixtures("snapshot_day")
 def test_a_spot_machine_is_shown_with_the_price_up_to_which_it_pays(cli: Cli, config: Path) -> None:
     both = cli("plan", config, "--offline", "--provider", "azureml", "--explain").out
     assert "above it on-demand is cheaper" in both

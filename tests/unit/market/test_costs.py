@@ -8,19 +8,24 @@ from hypothesis import strategies as st
 
 from kwanzaa_compute.market.costs import (
     Extras,
+    Paced,
+    Work,
     billed_units,
-    checkpoint_interval_s,
     courses,
     disk_cost_micro,
-    expected_with_interruptions,
-    interruptions_at,
     price_micro,
     set_up,
+    side_by_side,
     time_cost_micro,
     usd,
     work,
 )
 from kwanzaa_compute.market.gpus import find_gpu
+from kwanzaa_compute.market.interruptions import (
+    checkpoint_interval_s,
+    expected_with_interruptions,
+    interruptions_at,
+)
 from kwanzaa_compute.market.speed import Speed, speed
 from kwanzaa_compute.market.terms import TERMS, UNKNOWN, terms_of
 
@@ -40,10 +45,9 @@ PROVIDERS = (
 
 def went(shape, recipe, workload, *, provider="azureml", spot=True, **extras):
     gpu = find_gpu("A100-80GB")
+    training, evaluating = (speed(shape, recipe, gpu, training=mode) for mode in (True, False))
     return courses(
-        workload,
-        speed(shape, recipe, gpu),
-        speed(shape, recipe, gpu, training=False),
+        [Paced(workload, training, evaluating)],
         set_up(terms_of(provider), shape, recipe),
         terms=terms_of(provider),
         extras=Extras(**extras),
@@ -250,8 +254,23 @@ def test_a_faster_speed_never_costs_more(olmo, recipe, large_job):
     slow, fast = Speed(1000, 1500, 2000, ""), Speed(2000, 3000, 4000, "")
     start, terms = set_up(terms_of("azureml"), olmo, recipe), terms_of("azureml")
     a, b = (
-        courses(large_job, s, s, start, terms=terms, extras=Extras(), spot=True)
+        courses([Paced(large_job, s, s)], start, terms=terms, extras=Extras(), spot=True)
         for s in (fast, slow)
     )
     assert a.expected.billed_s < b.expected.billed_s
     assert a.worst.billed_s < b.worst.billed_s
+
+
+def test_side_by_side_each_place_takes_the_next_as_it_gets_free():
+    def lasts(seconds):
+        return Work(seconds * 0.75, seconds * 0.25, seconds / 4, 0.0)
+
+    def busy(places, *seconds):
+        return side_by_side([lasts(s) for s in seconds], places).useful_s
+
+    assert busy(1, 10, 20, 30) == 60
+    assert busy(2, 10, 20, 30) == 40
+    assert busy(3, 10, 20, 30) == busy(8, 10, 20, 30) == 30
+    assert side_by_side([lasts(8)], 4) == lasts(8)
+    both = side_by_side([Work(60, 0, 60, 5), Work(60, 0, 20, 5)], 1)
+    assert both.saving_s == pytest.approx(5 + 15)

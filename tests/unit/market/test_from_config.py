@@ -11,7 +11,7 @@ import kwanzaa_compute.market.gpus as gpus_module
 from kwanzaa_compute.config import TrainingConfig, load_config
 from kwanzaa_compute.market.gpus import cpu_device, find_gpu
 from kwanzaa_compute.market.offers import Precision
-from kwanzaa_compute.market.plan import make_plan, requirements_for, settings_for
+from kwanzaa_compute.market.plan import Task, make_plan, requirements_for, settings_for
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.recipe import compute_on, recipe_from_config
 from kwanzaa_compute.market.shapes import find_shape
@@ -134,7 +134,8 @@ def test_the_first_users_real_config_and_data_are_planned_from_the_bundled_price
     job = workload_from_config(loaded, size)
     needs = requirements_for(loaded, shape)
     settings = settings_for(loaded, now=snapshot_day)
-    plan = make_plan(needs, bundled_offers(), job, shape, recipe_from_config(loaded), settings)
+    task = Task(job, shape, recipe_from_config(loaded))
+    plan = make_plan(needs, bundled_offers(), task, settings)
     assert 0.4e6 < job.data_tokens < 0.7e6
     assert plan.best.usd.expected < Decimal("0.25")
     assert plan.best.hours.expected < 1

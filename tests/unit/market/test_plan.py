@@ -6,7 +6,7 @@ import pytest
 from kwanzaa_compute.market.costs import Extras
 from kwanzaa_compute.market.gpus import cpu_device, find_gpu, unknown_gpu
 from kwanzaa_compute.market.offers import Availability, Offer, Precision
-from kwanzaa_compute.market.plan import Reason, Settings, make_plan
+from kwanzaa_compute.market.plan import Reason, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.shapes import ModelShape
 from kwanzaa_compute.market.speed import SpeedReceipt
@@ -23,13 +23,11 @@ def offer(gpu="A100-80GB", usd="2.00", **changed):
 
 @pytest.fixture
 def plan(requirements, small_job, olmo, recipe, snapshot_day):
-    def make(*offers, needs=None, job=None, **settings):
+    def make(*offers, needs=None, job=None, beside=(), **settings):
         return make_plan(
             needs or requirements,
             offers,
-            job or small_job,
-            olmo,
-            recipe,
+            [Task(job or small_job, olmo, recipe), *beside],
             Settings(now=snapshot_day, **settings),
         )
 
@@ -223,7 +221,7 @@ class TestThisMachine:
         )
         small = replace(recipe, row_tokens=256)
         needs = replace(requirements, vram_gib=2.0, disk_gib=5.0)
-        made = make_plan(needs, [offer(), mine], job, tiny, small)
+        made = make_plan(needs, [offer(), mine], Task(job, tiny, small))
         assert made.best.offer is mine
         assert made.best.usd.expected == made.best.usd.worst == 0
         assert "costs nothing" in made.best.why
@@ -336,12 +334,62 @@ def test_a_spot_candidate_knows_the_price_from_which_it_loses(plan, large_job):
     assert plan(spot, job=large_job).spot_ceiling(first) is None
 
 
-def test_eight_runs_are_cheaper_on_one_machine_with_eight_gpus(plan, large_job):
-    """A sweep is packed: the download is paid once, and the runs go side by side."""
-    one, eight = offer(usd="2.00"), offer(usd="14.00", gpu_count=8, id="x8")
-    made = plan(one, eight, job=large_job, extras=Extras(runs=8))
-    assert made.best.offer is eight
-    assert plan(one, eight, job=large_job).best.offer is one
+class TestSeveralAdapters:
+    """One run of several adapters: set-up once, one adapter a GPU, the others in turn."""
+
+    @pytest.fixture
+    def task(self, large_job, olmo, recipe):
+        return Task(large_job, olmo, recipe)
+
+    def test_eight_are_cheaper_on_one_machine_with_eight_gpus(self, plan, large_job, task):
+        one, eight = offer(usd="2.00"), offer(usd="14.00", gpu_count=8, id="x8")
+        made = plan(one, eight, job=large_job, beside=[task] * 7)
+        assert made.best.offer is eight
+        assert plan(one, eight, job=large_job).best.offer is one
+
+    def test_in_turn_they_share_boot_and_download(self, plan, task, large_job):
+        alone, two = plan(offer(), job=large_job), plan(offer(), job=large_job, beside=[task])
+        parts, shared = (
+            {line.what: line.seconds for line in made.best.lines} for made in (alone, two)
+        )
+        for once in ("boot", "image", "install", "model download"):
+            assert shared[once] == parts[once]
+        for twice in ("training", "evaluation", "checkpoints", "model load"):
+            assert shared[twice] == pytest.approx(2 * parts[twice])
+        assert alone.best.usd.expected < two.best.usd.expected < 2 * alone.best.usd.expected
+
+    def test_another_base_is_another_download(self, plan, task, large_job):
+        same = plan(offer(), job=large_job, beside=[task])
+        other = plan(offer(), job=large_job, beside=[replace(task, base="another")])
+        seconds = [
+            next(line.seconds for line in made.best.lines if line.what == "model download")
+            for made in (same, other)
+        ]
+        assert seconds[1] == pytest.approx(2 * seconds[0])
+
+    def test_a_machine_is_busy_as_long_as_its_longest_place(self, plan, task, large_job):
+        """Three on two GPUs: the third follows the first."""
+        two = offer(gpu_count=2)
+        seconds = {
+            count: plan(two, job=large_job, beside=[task] * (count - 1)).best.training_s
+            for count in (1, 2, 3, 4)
+        }
+        assert seconds[1] == seconds[2]
+        assert seconds[3] == seconds[4] == pytest.approx(2 * seconds[1])
+
+    def test_what_another_adapter_adds_depends_on_its_own_size(self, plan, task, large_job):
+        tiny = workload(
+            tokens_per_epoch=20_000, samples=40, row_tokens=2048, rows_per_step=16, epochs=1
+        )
+        alone = plan(offer(), job=large_job).best.training_s
+        both = plan(offer(), job=large_job, beside=[replace(task, workload=tiny)]).best.training_s
+        assert alone < both < 1.01 * alone
+
+    def test_a_processor_must_hold_the_largest_of_them(self, plan, task, olmo):
+        mine = Offer("local", "here", cpu_device(64.0), own_machine=True)
+        huge = replace(olmo, hidden=16 * olmo.hidden)
+        assert plan(mine).best
+        assert refused(plan(mine, beside=[replace(task, shape=huge)])).code is Reason.VRAM
 
 
 def test_receipts_can_change_the_winner(plan, large_job):

@@ -3,14 +3,14 @@ import json
 import pytest
 
 from kwanzaa_compute.errors import UsageError
-from kwanzaa_compute.market.plan import Plan, Settings, make_plan
+from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 
 
 @pytest.fixture
 def plan(requirements, small_job, olmo, recipe, snapshot_day):
     settings = Settings(now=snapshot_day)
-    return make_plan(requirements, bundled_offers(), small_job, olmo, recipe, settings)
+    return make_plan(requirements, bundled_offers(), Task(small_job, olmo, recipe), settings)
 
 
 def test_a_saved_plan_is_read_back_equal(plan):

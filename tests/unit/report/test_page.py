@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import zlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,7 +13,7 @@ import pytest
 
 from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.market.offers import Offer, Requirements
-from kwanzaa_compute.market.plan import Plan, Settings, make_plan
+from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import find_shape
@@ -34,7 +35,7 @@ def plan_of(*offers: Offer) -> Plan:
     job = workload(
         tokens_per_epoch=500_000, samples=107, row_tokens=2048, rows_per_step=16, epochs=4
     )
-    return make_plan(needs, offers, job, shape, recipe, Settings(now=NOW))
+    return make_plan(needs, offers, Task(job, shape, recipe), Settings(now=NOW))
 
 
 @cache
@@ -148,3 +149,27 @@ def test_a_real_browser_shows_it_without_any_request(require_tool, tmp_path):
     assert "&lt;script src=http://evil.example/x.js&gt;" in done.stdout
     requests = log.read_text(encoding="utf-8", errors="replace")
     assert "evil.example" not in requests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "page_colour"), [("1", (255, 255, 255)), ("0", (13, 17, 23))])
+def test_a_real_browser_paints_it_light_or_dark(require_tool, tmp_path, scheme, page_colour):
+    """Whoever prefers dark pages gets one: Blink's settings call that 0, and light 1."""
+    page, picture = tmp_path / "plan.html", tmp_path / "plan.png"
+    page.write_text(plan_page(plan_of(), title="mine"), encoding="utf-8")
+    command = [require_tool("chromium"), "--headless", "--no-sandbox", "--disable-gpu"]
+    command += ["--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [f"--blink-settings=preferredColorScheme={scheme}", "--window-size=400,300"]
+    command += [f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=90, check=True)
+    assert first_pixel(picture.read_bytes()) == page_colour
+
+
+def first_pixel(png):
+    """Red, green and blue of the upper left corner; no filter of PNG changes the very first."""
+    chunks, at = b"", 8
+    while at < len(png):
+        size, kind = int.from_bytes(png[at : at + 4]), png[at + 4 : at + 8]
+        chunks += png[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
+        at += size + 12
+    return tuple(zlib.decompress(chunks)[1:4])

@@ -6,6 +6,7 @@ import pytest
 
 from kwanzaa_compute.errors import StoreError, StoreExistsError
 from kwanzaa_compute.store import Done, Failure, Heartbeat, RunFolder, StopRequest, open_store
+from kwanzaa_compute.store.folder import member_url
 
 
 @pytest.fixture
@@ -73,3 +74,16 @@ def test_metrics_of_a_resumed_step_are_the_newest_ones(folder: RunFolder) -> Non
         (2, "train", 2.5),
     ]
     assert folder.attempts() == [9, 10]
+
+
+def test_a_run_of_several_adapters_names_its_members(folder: RunFolder) -> None:
+    assert folder.member_names() == ()
+    folder.put_member_names(["olmo-7b", "qwen2.5-7b"])
+    assert folder.member_names() == ("olmo-7b", "qwen2.5-7b")
+    assert member_url("s3://b/runs/r/", "olmo-7b") == "s3://b/runs/r/members/olmo-7b"
+
+
+@pytest.mark.parametrize("names", [[], ["../x"], ["a/b"], [""], ["a", "a"], ["A"], ["-a"], [".."]])
+def test_what_cannot_be_a_folders_name_names_no_member(folder: RunFolder, names: list[str]) -> None:
+    with pytest.raises(ValueError, match="cannot name members"):
+        folder.put_member_names(names)

@@ -11,6 +11,7 @@ from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExis
 from kwanzaa_compute.store.folder import Failure, RunFolder
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.members import MembersFailedError, train_members
 from kwanzaa_trainer.preflight import BadMachineError, preflight
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError
@@ -38,6 +39,8 @@ def run_attempt(store: Store, settings: Settings, clock: Clock, stop: Stop) -> i
 
 def failure_of(attempt: int, error: Exception) -> Failure:
     """What to tell the watcher. Retryable is what another machine or another hour may mend."""
+    if isinstance(error, MembersFailedError):
+        return error.failure
     if isinstance(error, StoppedError):
         return Failure(attempt, f"stopped: {error}", retryable=True, stopped=True)
     if isinstance(error, KwanzaaError):
@@ -64,11 +67,14 @@ def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, 
     with _scratch(settings) as work:
         if settings.expected is not None:
             preflight(settings.expected, folder, settings.attempt, work)
-        # Imported late: a finished run needs no torch, and whatever breaks in it is told as well.
-        from kwanzaa_trainer.site import Site
-        from kwanzaa_trainer.train import train
+        if names := folder.member_names():
+            done = train_members(folder, names, settings, work, journal, clock, stop)
+        else:
+            # Imported late: what is done needs no torch, and whatever breaks in it is told as well.
+            from kwanzaa_trainer.site import Site
+            from kwanzaa_trainer.train import train
 
-        done = train(Site(folder, settings, work, journal, clock, stop))
+            done = train(Site(folder, settings, work, journal, clock, stop))
     journal.say("finished", f"finished at step {done.step}", step=done.step)
     journal.flush()
     try:
