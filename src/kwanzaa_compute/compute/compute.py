@@ -41,6 +41,7 @@ from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
 from kwanzaa_compute.store.grants import grant, grant_hours
+from kwanzaa_compute.store.objects import require_store_url
 
 if TYPE_CHECKING:
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
@@ -309,8 +310,14 @@ class Compute:
         )
 
     def chosen_store(self, configured: str | None) -> str | None:
-        """The store that somebody chose: the constructor's, `$KWANZAA_STORE`, the config's."""
-        return self._store or configured
+        """The store that somebody chose: the constructor's, `$KWANZAA_STORE`, the config's.
+
+        A URL or a folder; raises `UsageError` for what is neither.
+        """
+        chosen = self._store or configured
+        if chosen and urlsplit(chosen).scheme:
+            require_store_url(chosen)
+        return chosen
 
     def store_root(self, configured: str | None) -> str:
         """The URL below which runs keep their folders; a folder in `home` where none was chosen."""
