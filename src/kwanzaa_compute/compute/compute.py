@@ -19,6 +19,7 @@ from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import base_folder, upload
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of, shortlist
+from kwanzaa_compute.compute.resuming import go_on_from
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext, Feature
@@ -334,14 +335,21 @@ class Compute:
         """All runs, newest first."""
         return [Run(self, record.id) for record in self.ledger.runs()]
 
-    def resume(self, run_id: str, *, max_usd: Decimal | None = None) -> Run:
+    def resume(
+        self, run_id: str, *, max_usd: Decimal | None = None, checkpoint: str | None = None
+    ) -> Run:
         """Reopens a run that ended without an adapter, to go on from its newest checkpoint.
 
-        An open run is returned as it is: `Run.wait` takes it over where nobody watches it.
+        With `checkpoint` (`"checkpoint-400"`) it goes on from that one: it is verified first, and
+        later ones are set aside. Raises `UsageError` where it is unknown or damaged, or where the
+        run is not over. Without, an open run is returned as it is: `Run.wait` takes it over where
+        nobody watches it.
         """
         run = self.run(run_id)
+        self.forget_dead_watcher(run.id)
+        if checkpoint is not None:
+            go_on_from(run, checkpoint)
         record = run.record
-        self.forget_dead_watcher(record.id)
         if record.state not in (RunState.RUNNING, RunState.DONE):
             self.ledger.reopen(
                 record.id,

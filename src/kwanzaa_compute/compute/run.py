@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.receipt import Receipt, receipt_of
-from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, RunError, StoreError
+from kwanzaa_compute.errors import (
+    KwanzaaError,
+    LeaseLostError,
+    RunError,
+    StoreError,
+    UsageError,
+)
 from kwanzaa_compute.market.speed import SpeedReceipt
 from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.records import (
@@ -90,15 +96,32 @@ class Run:
         """The done marker with its summary; None while the run is not complete."""
         return self.folder.done()
 
-    def logs(self) -> Iterator[str]:
-        """What the newest attempt's machine printed, line by line. Untrusted text."""
+    def logs(self, attempt: int | None = None) -> Iterator[str]:
+        """What an attempt's machine printed, the newest one's by default. Untrusted text.
+
+        Where its provider shows nothing any more: what its trainer said, from the store. Raises
+        `UsageError` where there is no such attempt.
+        """
         attempts = self.attempts
-        if not attempts:
+        if attempt is None and not attempts:
             return
-        last = attempts[-1]
-        provider = self._compute.provider(last.provider)
-        machine_id = last.machine_id or last.name
-        yield from provider.logs(machine_id)
+        number = attempts[-1].number if attempt is None else attempt
+        found = next((a for a in attempts if a.number == number), None)
+        if found is None:
+            has = f"it has {len(attempts)}" if attempts else "nothing was launched yet"
+            raise UsageError(f"run {self.id} has no attempt {number}: {has}", mend="kwanzaa runs")
+        yield from self._printed(found)
+
+    def _printed(self, attempt: AttemptRecord) -> list[str]:
+        try:
+            provider = self._compute.provider(attempt.provider)
+            printed = list(provider.logs(attempt.machine_id or attempt.name))
+        except KwanzaaError:
+            said = self.folder.log(attempt.number)
+            if not said:
+                raise
+            return said
+        return printed or self.folder.log(attempt.number)
 
     # -- acting -------------------------------------------------------------------------------
 
@@ -191,7 +214,7 @@ class Run:
                 path.unlink(missing_ok=True)
                 raise StoreError(
                     f"{name} of run {self.id} is damaged in the store",
-                    mend=f"kwanzaa resume {self.id} --from its newest checkpoint",
+                    mend="train it again: kwanzaa train CONFIG",
                 )
         return folder
 
