@@ -45,6 +45,7 @@ from kwanzaa_compute.store.grants import grant, grant_hours
 from kwanzaa_compute.store.objects import require_store_url
 
 if TYPE_CHECKING:
+    from kwanzaa_compute.compute.notifying import Notifier
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
 
 
@@ -145,6 +146,13 @@ class Compute:
             holder=holder,
             environment=self.environment,
         )
+
+    @cached_property
+    def notifier(self) -> "Notifier":
+        """Tells what happens to runs through the channels that the environment sets."""
+        from kwanzaa_compute.compute.notifying import Notifier
+
+        return Notifier(self.ledger, self.environment, self.clock)
 
     # -- buying -------------------------------------------------------------------------------
 
@@ -370,7 +378,9 @@ class Compute:
 
         This object stays their watcher until its leases run out, so call it again and again.
         """
-        return [self._learnt(step) for step in self._sweeper.sweep()]
+        steps = [self._learnt(step) for step in self._sweeper.sweep()]
+        self.notifier.saw(steps)
+        return steps
 
     def watch_once(self) -> "list[Step]":
         """Like `watch`, but afterwards others may watch the runs at once: for cron and the like."""
@@ -383,6 +393,7 @@ class Compute:
                 continue
             except KwanzaaError as error:  # one run's trouble must not leave the others alone
                 self.ledger.note(run.id, "trouble", error.message)
+        self.notifier.saw(steps)
         return steps
 
     def _learnt(self, step: "Step") -> "Step":

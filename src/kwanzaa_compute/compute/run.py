@@ -135,7 +135,12 @@ class Run:
         an error here: look at `receipt.state`.
         """
         poll_s = self.poll_s if poll_s is None else poll_s
-        self._compute.supervisor().watch(self.id, poll_s=poll_s, on_step=on_step)
+
+        def seen(step: "Step") -> None:
+            on_step(step)
+            self._compute.notifier.saw([step])
+
+        self._compute.supervisor().watch(self.id, poll_s=poll_s, on_step=seen)
         learn_speed(self)
         return self.receipt
 
@@ -185,7 +190,9 @@ class Run:
 
     def launch(self) -> "Step":
         """One step only: launches the first machine, then leaves the run to other watchers."""
-        return self._compute.supervisor().step_once(self.id)
+        step = self._compute.supervisor().step_once(self.id)
+        self._compute.notifier.saw([step])
+        return step
 
     def stop(self) -> None:
         """Asks for a checkpoint, then for the machine's end. A watcher carries it out."""

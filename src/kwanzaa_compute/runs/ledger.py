@@ -6,7 +6,7 @@ change by a watcher is fenced: it happens only while that watcher holds the run'
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, UsageError
 from kwanzaa_compute.market.speed import SpeedReceipt
+from kwanzaa_compute.runs import outbox
+from kwanzaa_compute.runs.migrations import MIGRATIONS
+from kwanzaa_compute.runs.outbox import Notice
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
     AttemptState,
@@ -32,51 +35,6 @@ BUSY_TIMEOUT_S = 30.0
 _MICRO = Decimal(1_000_000)
 
 R = TypeVar("R", RunRecord, AttemptRecord)
-
-_MIGRATIONS: Sequence[str] = (
-    """
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, store_url TEXT NOT NULL,
-        state TEXT NOT NULL, wish TEXT NOT NULL, created_at REAL NOT NULL, config TEXT NOT NULL,
-        candidates TEXT NOT NULL, max_usd INTEGER, max_hours REAL NOT NULL,
-        output_dir TEXT NOT NULL, estimate_usd INTEGER,
-        resumed_at REAL NOT NULL, ended_at REAL, reason TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE attempts (
-        run_id TEXT NOT NULL REFERENCES runs (id), number INTEGER NOT NULL,
-        name TEXT NOT NULL UNIQUE, provider TEXT NOT NULL, offer_id TEXT NOT NULL,
-        region TEXT NOT NULL, gpu TEXT NOT NULL, spot INTEGER NOT NULL,
-        usd_per_hour INTEGER NOT NULL, billing_step_s INTEGER NOT NULL, minimum_s INTEGER NOT NULL,
-        max_hours REAL NOT NULL, state TEXT NOT NULL, intended_at REAL NOT NULL,
-        machine_id TEXT NOT NULL, beat_sequence INTEGER NOT NULL, beat_changed_at REAL,
-        phase TEXT NOT NULL, step INTEGER NOT NULL, checkpoint TEXT NOT NULL,
-        asked_to_stop_at REAL, absent_since REAL, ending TEXT, ending_at REAL,
-        fault TEXT NOT NULL, reason TEXT NOT NULL, exit_code INTEGER, closed_at REAL,
-        PRIMARY KEY (run_id, number)
-    ) STRICT;
-    CREATE INDEX open_attempts ON attempts (run_id) WHERE state <> 'closed';
-    CREATE TABLE leases (
-        run_id TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL,
-        expires_at REAL NOT NULL
-    ) STRICT;
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
-        message TEXT NOT NULL, details TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX events_of_run ON events (run_id, id);
-    """,
-    """
-    CREATE TABLE speeds (
-        run_id TEXT PRIMARY KEY REFERENCES runs (id), at REAL NOT NULL, gpu TEXT NOT NULL,
-        expected_tokens_per_s REAL NOT NULL, actual_tokens_per_s REAL NOT NULL
-    ) STRICT;
-    """,
-    """
-    ALTER TABLE runs ADD COLUMN deadline_at REAL;
-    ALTER TABLE attempts ADD COLUMN total_steps INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE attempts ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;
-    """,
-)
 
 _MONEY = frozenset({"max_usd", "estimate_usd", "usd_per_hour"})
 _ENUMS: Mapping[str, Mapping[str, type]] = {
@@ -173,6 +131,7 @@ class Ledger:
                 "UPDATE runs SET state = ?, reason = ?, ended_at = ? WHERE id = ?",
                 (state, reason, self._clock.now(), lease.run_id),
             )
+            outbox.post_end(self._db, lease.run_id, state, _text(reason), self._clock.now())
 
     # -- attempts -----------------------------------------------------------------------------
 
@@ -298,6 +257,25 @@ class Ledger:
             for row in rows
         ]
 
+    # -- notices ------------------------------------------------------------------------------
+
+    def add_notice(self, run_id: str, key: str, kind: str, message: str) -> None:
+        """Somebody should hear of this; a `key` that the run has had already is heard of once."""
+        with self._transaction():
+            outbox.post(self._db, Notice(run_id, key, kind, _text(message), self._clock.now()))
+
+    def claim_notices(self, channel: str) -> list[Notice]:
+        """What is to be told through a channel: now it is ours to tell, and nobody else's."""
+        if not outbox.waiting(self._db, channel, self._clock.now()):
+            return []  # looking costs no lock
+        with self._transaction():
+            return outbox.claim(self._db, channel, self._clock.now())
+
+    def settle_notice(self, notice: Notice, channel: str) -> None:
+        """It was told, or nobody wants to hear it: nobody tells it again."""
+        with self._transaction():
+            outbox.settle(self._db, notice, channel, self._clock.now())
+
     # -- speeds -------------------------------------------------------------------------------
 
     def add_speed(self, run_id: str, receipt: SpeedReceipt) -> None:
@@ -342,19 +320,19 @@ class Ledger:
             yield
 
     def _migrate(self) -> None:
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(_MIGRATIONS):
+        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
             return  # opening to read does not wait for whoever writes
         with self._transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(_MIGRATIONS):
+            if version > len(MIGRATIONS):
                 raise UsageError(
                     "the ledger was written by a newer version of kwanzaa-compute",
                     mend="pip install --upgrade kwanzaa-compute",
                 )
-            for script in _MIGRATIONS[version:]:
+            for script in MIGRATIONS[version:]:
                 for statement in filter(str.strip, script.split(";")):
                     self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def _insert(self, table: str, record: RunRecord | AttemptRecord) -> None:
         values = _written(record)

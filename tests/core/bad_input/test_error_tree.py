@@ -11,7 +11,7 @@ import pytest
 import kwanzaa_compute
 import kwanzaa_trainer
 from kwanzaa_compute import errors
-from kwanzaa_compute.cli.redaction import redacted
+from kwanzaa_compute.config.redaction import redacted
 from kwanzaa_compute.errors import ConfigError, KwanzaaError
 from kwanzaa_compute.secret import Secret
 
