@@ -53,7 +53,7 @@ class Screen:
         """A line of data that is never broken, however long it is."""
         _print(sys.stdout, text, wrap=False)
 
-    def paragraph(self, title: str, text: str) -> None:
+    def paragraph(self, title: str, text: str, style: str = "") -> None:
         """A title with text beside it, whose further lines stand under the first."""
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDE
         indent = " " * len(title)
@@ -62,7 +62,7 @@ class Screen:
             for line in clean(text, lines=True).splitlines() or [""]
             for part in textwrap.wrap(line, max(_NARROWEST, width - len(title))) or [""]
         ]
-        self.raw(title + f"\n{indent}".join(lines))
+        _print(sys.stdout, title + f"\n{indent}".join(lines), style, wrap=False)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A table of data; a column whose name begins with `>` is aligned to the right."""
