@@ -112,7 +112,7 @@ class Ledger:
         """Makes a final run RUNNING again, with fresh candidates and cap."""
         with self._transaction():
             if self.run(run_id).state is RunState.RUNNING:
-                raise UsageError(f"run {run_id} is still running", mend=f"kwanzaa watch {run_id}")
+                raise UsageError(f"run {run_id} is still running", mend=f"kwanzaa resume {run_id}")
             self._db.execute(
                 "UPDATE runs SET state = 'running', wish = 'run', reason = '', ended_at = NULL,"
                 " candidates = ?, max_usd = ?, resumed_at = ? WHERE id = ?",
