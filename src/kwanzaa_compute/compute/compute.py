@@ -1,7 +1,6 @@
 """`Compute`: the library's front door. Plan, train, and find your runs again."""
 
 import os
-import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
+from kwanzaa_compute.compute.entering import new_record
 from kwanzaa_compute.compute.inputs import base_folder, upload
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of, shortlist
@@ -35,9 +35,8 @@ from kwanzaa_compute.errors import (
 )
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
-from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
+from kwanzaa_compute.runs.records import RunState
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
@@ -152,7 +151,9 @@ class Compute:
         """Tells what happens to runs through the channels that the environment sets."""
         from kwanzaa_compute.compute.notifying import Notifier
 
-        return Notifier(self.ledger, self.environment, self.clock)
+        # A simulation ends with this process, and nobody needs to hear of it.
+        environment = {} if self.is_simulated else self.environment
+        return Notifier(self.ledger, environment, self.clock)
 
     # -- buying -------------------------------------------------------------------------------
 
@@ -223,7 +224,7 @@ class Compute:
         `Run.wait` launches its first machine. Raises what `train` raises.
         """
         candidates = self.buyable(planned)
-        record = self._record(planned, candidates)
+        record = new_record(self, planned, candidates)
         store = open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
         upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
@@ -294,29 +295,6 @@ class Compute:
         """Its machines are ours, or have a right of their own to the store."""
         info = self.catalogue.providers[candidate.offer.provider]
         return bool({Feature.SHARES_FILES, Feature.STORE_ROLE} & info.features)
-
-    def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
-        config, deadline_h = planned.loaded.config, planned.deadline_hours
-        now = self.clock.now()
-        words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
-        run_id = f"{words or 'run'}-{secrets.token_hex(3)}"
-        root = self.store_root(config.compute.store)
-        return RunRecord(
-            id=run_id,
-            name=config.run.name,
-            owner=self.owner,
-            store_url=f"{root}/runs/{run_id}",
-            state=RunState.RUNNING,
-            wish=Wish.RUN,
-            created_at=now,
-            config=config.to_json().decode(),
-            candidates=dump_prospects(prospects_of(planned.plan, candidates)),
-            max_usd=planned.max_usd,
-            max_hours=planned.max_hours,
-            output_dir=str(Path(config.output_dir).expanduser().absolute()),
-            estimate_usd=candidates[0].usd.expected,
-            deadline_at=None if deadline_h is None else now + deadline_h * 3600,
-        )
 
     def chosen_store(self, configured: str | None) -> str | None:
         """The store that somebody chose: the constructor's, `$KWANZAA_STORE`, the config's.
