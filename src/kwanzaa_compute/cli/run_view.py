@@ -40,6 +40,7 @@ def show_runs(screen: Screen, looks: Sequence[tuple[Run, Look]]) -> None:
             )
             for _, look in looks
         ],
+        expendable=(">cap", ">$/h now", ">loss", ">step"),
     )
 
 

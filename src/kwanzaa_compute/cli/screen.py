@@ -64,8 +64,18 @@ class Screen:
         ]
         _print(sys.stdout, title + f"\n{indent}".join(lines), style, wrap=False)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table of data; a column whose name begins with `>` is aligned to the right."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        expendable: Sequence[str] = (),
+    ) -> None:
+        """A table of data; a column whose name begins with `>` is aligned to the right.
+
+        Where the terminal is too narrow, `expendable` columns are left out, the first one first.
+        """
+        if sys.stdout.isatty() and expendable:
+            columns, rows = _narrowed(columns, list(rows), expendable)
         if not sys.stdout.isatty():  # nothing to fold, cut or colour: spare the reader rich's start
             sys.stdout.writelines(_plain_table(columns, [[clean(c) for c in row] for row in rows]))
             sys.stdout.flush()
@@ -157,6 +167,23 @@ def _wrapped(line: str) -> str:
         drop_whitespace=True,
         replace_whitespace=False,
     )
+
+
+def _narrowed(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], expendable: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """The table without those columns for which there is no room beside the last one's words."""
+    kept = list(range(len(columns)))
+    cells = [columns, *rows]
+
+    def needed() -> int:
+        widths = [max(_cells(clean(row[index])) for row in cells) for index in kept]
+        return sum(widths[:-1]) + min(widths[-1], _NARROWEST) + 2 * (len(widths) - 1)
+
+    for name in expendable:
+        if needed() > shutil.get_terminal_size().columns:
+            kept.remove(columns.index(name))
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

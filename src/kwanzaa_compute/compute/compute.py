@@ -23,7 +23,7 @@ from kwanzaa_compute.compute.resuming import go_on_from
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext, Feature
-from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
+from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover, how_to_install
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
     BudgetError,
@@ -244,12 +244,13 @@ class Compute:
         ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
         ranked = self._within_reach_of_the_store(planned, ranked)
         if not ranked:
-            there = {candidate.offer.provider for candidate in planned.plan.candidates}
+            there = {c.offer.provider: None for c in planned.plan.candidates}
+            cheapest = [c.offer.provider for c in planned.plan.candidates[:1]]
             raise NothingFitsError(
                 f"this run fits on {', '.join(sorted(there))}, none of which is installed here"
                 if there
                 else "no offer fits this run",
-                mend="kwanzaa plan CONFIG --explain says why; kwanzaa providers, what is here",
+                mend=how_to_install(cheapest) if there else "kwanzaa plan CONFIG --explain",
             )
         if planned.max_usd is None and not ranked[0].offer.own_machine:
             raise BudgetError(
