@@ -69,15 +69,15 @@ def _wait_for_step(run: Any, process: "subprocess.Popen[bytes]", step: int) -> N
 class WatchedStore(ObjectStore):
     """A real store on which a watcher asks for a stop once a heartbeat shows a certain step."""
 
-    def __init__(self, run: Any, step: int, attempt: int = 1) -> None:
+    def __init__(self, run: Any, step: int) -> None:
         inner = open_store(run.url)
         super().__init__(run.url, inner._backend)
-        self._run, self._step, self._attempt = run, step, attempt
+        self._run, self._step = run, step
 
     def put(self, path: str, data: bytes) -> None:
         super().put(path, data)
         if path.endswith("heartbeat.json") and json.loads(data)["step"] == self._step:
-            self._run.folder.put_stop_request(StopRequest(self._attempt, "enough for today"))
+            self._run.folder.put_stop_request(StopRequest(1, "enough for today"))
 
 
 def test_a_stop_request_is_obeyed_after_a_checkpoint(make_run: Any, reference: Any) -> None:
@@ -151,8 +151,9 @@ def test_it_goes_on_from_the_checkpoint_that_the_user_chose(reference: Any, tmp_
     run = _unfinished(reference, tmp_path)
     newest, *_, oldest = run.checkpoints()
     run.folder.put_resume_point(ResumePoint(oldest, after=1))
-    stopped = WatchedStore(run, int(oldest.split("-")[1]) + 5, attempt=2)
-    assert run.train(attempt=2, store=stopped) == 75, run.complaints()
+    stop = ImpatientStop()
+    stop.patience = 6
+    assert run.train(attempt=2, stop=stop) == 75, run.complaints()
     assert run.events("resumed", attempt=2)[0]["name"] == oldest
     assert newest in run.checkpoints(), "it is set aside, not deleted"
     # From now on the newest that counts is the second attempt's.

@@ -4,6 +4,7 @@ Every change is one `BEGIN IMMEDIATE` transaction (a deferred one fails under lo
 change by a watcher is fenced: it happens only while that watcher holds the run's lease.
 """
 
+import difflib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,7 @@ class Ledger:
             r"SELECT * FROM runs WHERE id LIKE ? ESCAPE '\' LIMIT 2", (f"{escaped}%",)
         ).fetchall()
         if not rows:
-            raise UsageError(f"there is no run {run_id!r}", mend="kwanzaa runs")
+            raise UsageError(f"there is no run {run_id!r}", mend=self._similar(run_id))
         if len(rows) > 1:
             raise UsageError(f"{run_id!r} begins the names of several runs", mend="kwanzaa runs")
         return _read("runs", RunRecord, rows[0])
@@ -333,6 +334,12 @@ class Ledger:
                 for statement in filter(str.strip, script.split(";")):
                     self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _similar(self, run_id: str) -> str:
+        """What mends a wrong name: the run that was probably meant."""
+        names = [row["id"] for row in self._db.execute("SELECT id FROM runs")]
+        close = difflib.get_close_matches(run_id, names, n=1)
+        return f"did you mean {close[0]}? kwanzaa runs shows all" if close else "kwanzaa runs"
 
     def _insert(self, table: str, record: RunRecord | AttemptRecord) -> None:
         values = _written(record)

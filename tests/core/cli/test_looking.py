@@ -33,6 +33,15 @@ def test_runs_are_listed_newest_first(cli: Cli, prepared: Callable[[], kc.Run]) 
     assert cli("runs").out.splitlines()[1].startswith(newer.id)
 
 
+def test_a_misspelt_run_is_met_with_the_one_that_was_meant(
+    cli: Cli, prepared: Callable[[], kc.Run]
+) -> None:
+    run = prepared()
+    result = cli("show", f"{run.id[:-2]}zz")
+    assert result.code == 2
+    assert f"did you mean {run.id}?" in result.err
+
+
 def test_only_the_newest_runs_are_listed_unless_asked(
     cli: Cli, prepared: Callable[[], kc.Run]
 ) -> None:
