@@ -16,6 +16,7 @@ from kwanzaa_compute.compute.channels import Command, Message, Webhook, channels
 from kwanzaa_compute.compute.checks import State
 from kwanzaa_compute.compute.diagnosis import diagnose
 from kwanzaa_compute.compute.notifying import Notifier, is_unconfirmed, stalled_s
+from kwanzaa_compute.config.redaction import redacted
 from kwanzaa_compute.runs.outbox import CLAIM_S, MOST_TRIES
 from kwanzaa_compute.runs.records import AttemptState
 from kwanzaa_compute.secret import Secret
@@ -278,6 +279,19 @@ def test_a_webhook_shows_its_url_to_nobody() -> None:
     (hook,) = channels_in({"KWANZAA_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/s3cr3t"})
     assert hook == Webhook(Secret("https://hooks.slack.com/services/T/B/s3cr3t"))
     assert "s3cr3t" not in f"{hook!r} {hook}"
+
+
+def test_a_traceback_and_a_config_hold_no_webhook(hook: object, tmp_path: Path) -> None:
+    assert redacted(f"POST {hook.url} failed", environment(hook)) == "POST *** failed"
+    slack = "https://hooks.slack.com/services/T0000/B0000/abcdefghijkl"
+    for line in (f"run:\n  name: {slack}\n", f"monitoring:\n  webhook_url: {hook.url}\n"):
+        path = tmp_path / "training.yaml"
+        path.write_text(f"model:\n  base_model_id: a/b\ndata:\n  train_file: t\n{line}")
+        with pytest.raises(kc.ConfigError) as caught:
+            kc.load(path)
+        assert "environment" in str(caught.value)
+        assert "abcdefghijkl" not in str(caught.value)
+        assert "s3cr3t" not in str(caught.value)
 
 
 def test_a_wrong_setting_stops_no_run(options: Options, tmp_path: Path) -> None:
