@@ -11,7 +11,6 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -136,11 +135,6 @@ def channels_in(environment: Mapping[str, str]) -> list[Channel]:
             ) from None
         found.append(Command(argv, environment))
     return found
-
-
-def plain(amount: Decimal) -> str:
-    """Dollars for people: cents, and no rounding of small amounts to nothing."""
-    return f"${amount:,.2f}" if amount >= Decimal("0.1") or not amount else f"${amount:.4f}"
 
 
 def _checked(url: str) -> Secret:

@@ -16,9 +16,8 @@ from kwanzaa_compute.compute.channels import (
     Channel,
     Message,
     channels_in,
-    plain,
 )
-from kwanzaa_compute.compute.receipt import receipt_of
+from kwanzaa_compute.compute.receipt import Receipt, receipt_of
 from kwanzaa_compute.config.redaction import redacted
 from kwanzaa_compute.errors import UsageError
 from kwanzaa_compute.runs.lifecycle import QUIET_S
@@ -58,8 +57,11 @@ class Notifier:
         self._clock = clock
 
     def saw(self, steps: Sequence[Step]) -> None:
-        """Posts what these steps showed, and tells whatever waits to be told."""
-        for step in steps:
+        """Posts what these steps showed, and tells whatever waits to be told.
+
+        A watcher without a channel leaves both to those that have one.
+        """
+        for step in steps if self._channels else ():
             self._post(step)
         for channel in self._channels:
             notices = self._ledger.claim_notices(channel.name)
@@ -106,21 +108,24 @@ class Notifier:
 
     def _message(self, notice: Notice) -> Message:
         run, attempts = self._ledger.run(notice.run_id), self._ledger.attempts(notice.run_id)
-        facts = self._facts(notice, run, attempts)
-        cap = f" of at most {plain(run.max_usd)}" if run.max_usd is not None else ""
+        receipt = receipt_of(run, attempts, self._clock.now())
+        facts = self._facts(notice, run, attempts, receipt)
+        cap = f" of at most ${run.max_usd:,.2f}" if run.max_usd is not None else ""
         where = f" on {facts['where']}" if facts["where"] else ""
-        text = (
-            f"{run.id} {_SAYS[notice.kind]}: {facts['reason']}. It cost"
-            f" {plain(receipt_of(run, attempts, self._clock.now()).usd)}{cap}{where}."
-            f" -> {_NEXT[notice.kind].format(run=run.id)}"
+        return Message(
+            f"{run.id} {_SAYS[notice.kind]}: {facts['reason']}. It cost ${receipt.usd:,.2f}{cap}"
+            f"{where}. -> {_NEXT[notice.kind].format(run=run.id)}",
+            facts,
         )
-        return Message(text, facts)
 
     def _facts(
-        self, notice: Notice, run: RunRecord, attempts: Sequence[AttemptRecord]
+        self,
+        notice: Notice,
+        run: RunRecord,
+        attempts: Sequence[AttemptRecord],
+        receipt: Receipt,
     ) -> dict[str, Any]:
         last = attempts[-1] if attempts else None
-        receipt = receipt_of(run, attempts, self._clock.now())
         return {
             "schema": 1,
             "event": notice.kind,
