@@ -18,7 +18,7 @@ from kwanzaa_compute.cli.documents import (
 from kwanzaa_compute.cli.following import finish, look_on
 from kwanzaa_compute.cli.look import Look, look_at, where
 from kwanzaa_compute.cli.options import AsJson, RunId, open_compute
-from kwanzaa_compute.cli.run_view import show_run, show_runs
+from kwanzaa_compute.cli.run_view import checkpoints_of, show_run, show_runs
 from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.cli.words import clean
 from kwanzaa_compute.compute import Compute, Run
@@ -94,6 +94,7 @@ def show(run: RunId, /, *, as_json: AsJson = False) -> int:
                 "attempts": [attempt_document(attempt) for attempt in found.attempts],
                 "receipt": receipt_document(found.receipt),
                 "events": [event_document(event) for event in found.events],
+                "checkpoints": checkpoints_of(found),
             }
         )
     else:

@@ -24,6 +24,7 @@ from kwanzaa_compute.runs.records import (
     Wish,
 )
 from kwanzaa_compute.store import Done, Heartbeat, RunFolder, open_store
+from kwanzaa_compute.store.checkpoints import list_checkpoints
 from kwanzaa_compute.store.folder import ADAPTER
 from kwanzaa_compute.store.objects import inside
 
@@ -90,6 +91,14 @@ class Run:
     def metrics(self) -> list[Mapping[str, Any]]:
         """Rows of metrics.jsonl over all attempts, in the order of their steps."""
         return self.folder.metrics()
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """Names of its checkpoints in the store, the newest first; not all of them need be whole.
+
+        Any of them can be given to `Compute.resume`.
+        """
+        return [str(name) for name in list_checkpoints(self.folder.store)]
 
     @property
     def done(self) -> Done | None:

@@ -49,6 +49,12 @@ def test_what_cannot_be_gone_on_from_is_refused_before_anything_starts(
     assert (error["kind"], error["exit"]) == ("UsageError", 2)
 
 
+def test_show_lists_what_there_is_to_go_on_from(cli: Cli, stopped: kc.Run) -> None:
+    assert "saved      ckpt-600-1, ckpt-400-1, ckpt-200-1\n" in cli("show", stopped.id).out
+    listed = cli("show", stopped.id, "--json").json["checkpoints"]
+    assert listed == stopped.checkpoints == ["ckpt-600-1", "ckpt-400-1", "ckpt-200-1"]
+
+
 def test_the_choice_lies_in_the_store_for_whatever_machine_comes(
     cli: Cli, stopped: kc.Run, home: Path
 ) -> None:
