@@ -18,7 +18,7 @@ from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.entering import new_record
 from kwanzaa_compute.compute.inputs import base_folder, upload
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
-from kwanzaa_compute.compute.prospects import prospects_of, shortlist
+from kwanzaa_compute.compute.prospects import shortlist
 from kwanzaa_compute.compute.resuming import go_on_from
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
