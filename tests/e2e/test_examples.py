@@ -1,4 +1,4 @@
-"""The examples and the README's Python, run as they stand."""
+"""The examples, run as they stand."""
 
 import os
 import re
@@ -58,11 +58,3 @@ def test_the_examples_run_one_after_the_other(project: Path) -> None:
     assert "done after 2 attempts" in resume
     receipt = run(project, str(examples / "04_receipt.py"))
     assert receipt.count("done,") == 2
-
-
-def test_the_readmes_python_runs_as_it_stands(project: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    script, test = blocks
-    assert "done 0" in run(project, "-c", script)
-    (project / "test_readme.py").write_text(test)
-    assert "1 passed" in run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider")

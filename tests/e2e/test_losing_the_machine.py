@@ -87,25 +87,31 @@ def test_a_killed_trainer_is_relaunched_and_ends_bit_identical(
     assert compute.provider("local").fleet() == ()
 
 
+@pytest.mark.parametrize("chosen", [None, "checkpoint-4"])
 def test_a_stopped_run_goes_on_later_and_ends_bit_identical(
-    compute: kc.Compute, short_run: kc.Options, undisturbed: tuple[str, object]
+    compute: kc.Compute,
+    short_run: kc.Options,
+    undisturbed: tuple[str, object],
+    chosen: str | None,
 ) -> None:
     run = compute.train(CONFIG, short_run)
 
-    def stop_after_three_steps(seen: kc.Step) -> None:
-        if seen.heartbeat and seen.heartbeat.step >= 3:
+    def stop_after_five_steps(seen: kc.Step) -> None:
+        if seen.heartbeat and seen.heartbeat.step >= 5:
             run.stop()
 
-    receipt = run.wait(stop_after_three_steps, poll_s=0.05)
+    receipt = run.wait(stop_after_five_steps, poll_s=0.05)
     assert (receipt.state, receipt.reason) == (
         kc.RunState.STOPPED,
         "stopped after a checkpoint",
     )
     assert run.attempts[-1].checkpoint
     assert compute.provider("local").fleet() == ()
-    again = compute.resume(run.id)
+    again = compute.resume(run.id, checkpoint=chosen)
     assert again.wait(poll_s=0.05).state is kc.RunState.DONE
     assert len(again.attempts) == 2
+    (resumed,) = [line for line in again.folder.log(2) if "resumed from" in line]
+    assert resumed.endswith("ckpt-4-1" if chosen else run.attempts[0].checkpoint)
     assert outcome(again) == undisturbed
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from kwanzaa_compute.errors import CheckpointError, StoreError
+from kwanzaa_compute.store.checkpoints import CheckpointName
 from kwanzaa_compute.store.objects import StoredObject
 from kwanzaa_compute.testing import MemoryStore
-from kwanzaa_trainer.manifest import CheckpointName, Shelf, newest_verified, put_checkpoint
+from kwanzaa_trainer.manifest import Shelf, newest_verified, put_checkpoint
 
 FLIPS = 10_000
 OLD, NEW = CheckpointName(10, 1), CheckpointName(20, 1)

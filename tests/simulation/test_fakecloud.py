@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_sound_one_before_it() -> None:
     cloud.sim.preempt(cloud.sim.machines["m-1"])
     saved = cloud.trainers["m-1"].saved
     store = cloud.stores.open("memory://run")
-    store.put(f"checkpoints/ckpt-{saved[-1][1]}-1/state.bin", b"torn")
+    store.put(f"checkpoints/ckpt-{saved[-1][1]}-1/state.safetensors", b"torn")
     cloud.provider().launch(sample_job(name="two"), FIRM)
     cloud.clock.sleep(60)
     assert cloud.trainers["m-2"].began is not None

@@ -21,11 +21,11 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.store.checkpoints import list_checkpoints
 from kwanzaa_compute.store.folder import BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DATA, Done, RunFolder
 from kwanzaa_compute.store.objects import Store, open_store, relative_paths
 from kwanzaa_trainer.attempt import run_attempt
 from kwanzaa_trainer.data import IGNORED, Sample
-from kwanzaa_trainer.manifest import list_checkpoints
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
 

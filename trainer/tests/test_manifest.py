@@ -9,17 +9,10 @@ from pathlib import Path
 import pytest
 
 from kwanzaa_compute.errors import CheckpointError, StoreError
-from kwanzaa_compute.store.folder import Heartbeat, RunFolder
+from kwanzaa_compute.store.checkpoints import CheckpointName, fetch_checkpoint, list_checkpoints
+from kwanzaa_compute.store.folder import Heartbeat, ResumePoint, RunFolder
 from kwanzaa_compute.store.objects import ObjectStore, Store, open_store
-from kwanzaa_trainer.manifest import (
-    CheckpointName,
-    Shelf,
-    fetch_checkpoint,
-    list_checkpoints,
-    newest_verified,
-    put_checkpoint,
-    superseded,
-)
+from kwanzaa_trainer.manifest import Shelf, newest_verified, put_checkpoint, superseded
 
 
 @pytest.fixture
@@ -171,6 +164,22 @@ def test_rotation_keeps_the_newest_and_the_best_and_counts_only_whole_ones(
     gone = shelf.rotate(best=names[1])
     assert list_checkpoints(store) == [names[5], names[3], names[1]]
     assert set(gone) == {names[0], names[2], names[4]}
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_rotation_never_counts_or_deletes_what_was_set_aside(
+    store: ObjectStore, tmp_path: Path, keep: int
+) -> None:
+    for step in (10, 20, 30, 40):
+        _put(store, tmp_path, step)
+    shelf = Shelf(store, tmp_path / "read-back", keep, ResumePoint("ckpt-10-1", after=1))
+    for step in (12, 14):
+        name = CheckpointName(step, 2)
+        assert not shelf.add(name, _files(tmp_path / "local", str(name)))
+        shelf.rotate(best=None)
+    left = [str(name) for name in list_checkpoints(store)]
+    aside = ["ckpt-40-1", "ckpt-30-1", "ckpt-20-1"]
+    assert left == [*aside, "ckpt-14-2", "ckpt-12-2"][: len(aside) + keep]
 
 
 def test_a_checkpoint_that_reads_back_otherwise_is_not_one(

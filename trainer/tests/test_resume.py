@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kwanzaa_compute.errors import StoreError
-from kwanzaa_compute.store.folder import StopRequest
+from kwanzaa_compute.store.folder import ResumePoint, StopRequest
 from kwanzaa_compute.store.objects import ObjectStore, open_store
 from kwanzaa_trainer.__main__ import _stop_on_signals
 from kwanzaa_trainer.stopping import Stop
@@ -145,6 +145,34 @@ def test_a_damaged_checkpoint_is_skipped_aloud(reference: Any, tmp_path: Path) -
     assert newest in warning["message"]
     assert run.events("resumed", attempt=2)[0]["name"] == second
     _assert_as_if_uninterrupted(run, reference)
+
+
+def test_it_goes_on_from_the_checkpoint_that_the_user_chose(reference: Any, tmp_path: Path) -> None:
+    run = _unfinished(reference, tmp_path)
+    newest, *_, oldest = run.checkpoints()
+    run.folder.put_resume_point(ResumePoint(oldest, after=1))
+    stop = ImpatientStop()
+    stop.patience = 6
+    assert run.train(attempt=2, stop=stop) == 75, run.complaints()
+    assert run.events("resumed", attempt=2)[0]["name"] == oldest
+    assert newest in run.checkpoints(), "it is set aside, not deleted"
+    # From now on the newest that counts is the second attempt's.
+    assert run.train(attempt=3) == 0, run.complaints()
+    assert run.events("resumed", attempt=3)[0]["name"].endswith("-2")
+    _assert_as_if_uninterrupted(run, reference)
+
+
+def test_a_chosen_checkpoint_that_got_damaged_is_never_replaced_by_another(
+    reference: Any, tmp_path: Path
+) -> None:
+    run = _unfinished(reference, tmp_path)
+    oldest = run.checkpoints()[-1]
+    run.folder.put_resume_point(ResumePoint(oldest, after=1))
+    (run.root / "checkpoints" / oldest / "state.json").write_text("{}")
+    assert run.train(attempt=2) == 1
+    failure = run.folder.failure(2)
+    assert f"{oldest}, from which this run was to go on" in failure.message
+    assert not failure.retryable
 
 
 def test_it_never_starts_over_where_every_checkpoint_is_damaged(

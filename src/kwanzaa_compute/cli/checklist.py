@@ -22,10 +22,9 @@ def show_checks(screen: Screen, checks: Sequence[Check]) -> int:
         return code
     width = max((len(check.what) for check in checks), default=0)
     for check in checks:
-        screen.write(
-            f"{check.state:<4}  {check.what:<{width}}  {check.found}", _STYLES[check.state]
-        )
+        title = f"{check.state:<4}  {check.what:<{width}}  "
+        screen.paragraph(title, check.found, _STYLES[check.state])
         if check.mend and check.state is not State.OK:
-            screen.write(f"{'':<6}{'':<{width}}  -> {check.mend}")
+            screen.paragraph(f"{'':<{len(title)}}-> ", check.mend)
     screen.talk(", ".join(f"{count} {state}" for state, count in counts.items() if count))
     return code

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from errno import EACCES, EDQUOT, EEXIST, EIO, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 
-from kwanzaa_compute.cli.redaction import redacted
+from kwanzaa_compute.config.redaction import redacted
 from kwanzaa_compute.errors import EXIT_INTERRUPTED, EXIT_OK, KwanzaaError, UsageError
 
 EXIT_BUG = 1

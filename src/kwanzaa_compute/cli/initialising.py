@@ -15,6 +15,7 @@ from kwanzaa_compute.cli.words import about, usd
 from kwanzaa_compute.compute import Options
 from kwanzaa_compute.compute.inputs import count_text
 from kwanzaa_compute.config import load
+from kwanzaa_compute.drivers.plugins import how_to_install
 from kwanzaa_compute.errors import EXIT_OK, DataError, KwanzaaError, UsageError
 
 BASE = "allenai/OLMo-7B-Instruct-hf"
@@ -178,6 +179,7 @@ def _write(target: Path, text: str) -> None:
 
 def _first_plan(screen: Screen, target: Path, form: str) -> int:
     compute = open_compute()
+    here = compute.catalogue.providers
     try:
         candidates = compute.plan(target, Options()).plan.candidates[:SHOWN]
         trouble = "" if candidates else "no offer fits this run under this cap"
@@ -196,9 +198,13 @@ def _first_plan(screen: Screen, target: Path, form: str) -> int:
         screen.json({"config": str(target), "format": form, "plan": plan, "trouble": trouble})
         return EXIT_OK
     screen.write(f"wrote {target} (your data is {form})")
+    away = [c.offer.provider for c in candidates if c.offer.provider not in here]
     for c in candidates:
-        where = f"{c.offer.provider} {c.offer.gpu.name}"
+        mark = "*" if c.offer.provider in away else ""
+        where = f"{c.offer.provider}{mark} {c.offer.gpu.name}"
         screen.write(f"  {where:<32} {usd(c.usd.expected):>9}  {about(c.hours.expected)}")
+    if away:
+        screen.talk(f"* not installed here; {how_to_install(away)}")
     if trouble:
         screen.warn(f"no first plan: {trouble}")
     screen.talk(f"next: kwanzaa validate {target}; kwanzaa train {target}")

@@ -16,9 +16,9 @@ from kwanzaa_compute.cli.documents import (
     where_document,
 )
 from kwanzaa_compute.cli.following import finish, look_on
-from kwanzaa_compute.cli.look import Look, look_at
+from kwanzaa_compute.cli.look import Look, look_at, where
 from kwanzaa_compute.cli.options import AsJson, RunId, open_compute
-from kwanzaa_compute.cli.run_view import show_run, show_runs
+from kwanzaa_compute.cli.run_view import checkpoints_of, show_run, show_runs
 from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.cli.words import clean
 from kwanzaa_compute.compute import Compute, Run
@@ -32,6 +32,9 @@ _LOG_PAUSE_S = 1.0
 
 Everything = Annotated[bool, Parameter(name="--all", negative="", help="Not only the newest 20.")]
 OnlyOpen = Annotated[bool, Parameter(name="--open", negative="", help="Only runs that go on.")]
+OneAttempt = Annotated[
+    int | None, Parameter(name="--attempt", help="Only this attempt, counted from 1.")
+]
 Follow = Annotated[
     bool, Parameter(name=["--follow", "-f"], negative="", help="Go on until the run ends.")
 ]
@@ -91,6 +94,7 @@ def show(run: RunId, /, *, as_json: AsJson = False) -> int:
                 "attempts": [attempt_document(attempt) for attempt in found.attempts],
                 "receipt": receipt_document(found.receipt),
                 "events": [event_document(event) for event in found.events],
+                "checkpoints": checkpoints_of(found),
             }
         )
     else:
@@ -113,32 +117,47 @@ def monitor(run: RunId, /, *, as_json: AsJson = False) -> int:
     return finish(screen, found, download=False)
 
 
-def logs(run: RunId, /, *, follow: Follow = False, as_json: AsJson = False) -> int:
-    """What the machine of RUN's newest attempt printed."""
+def logs(
+    run: RunId,
+    /,
+    *,
+    attempt: OneAttempt = None,
+    follow: Follow = False,
+    as_json: AsJson = False,
+) -> int:
+    """What the machines of RUN printed, attempt by attempt; with --attempt only one of them."""
     screen, compute = Screen(as_json=as_json), open_compute()
     found = compute.run(run)
-    count = 0
-    for attempt, text in _log_lines(compute, found, follow=follow):
+    count, told = 0, 0
+    for number, text in _log_lines(compute, found, attempt, follow=follow):
         count += 1
         if as_json:
-            screen.json({"event": "line", "attempt": attempt, "text": clean(text)})
-        else:
-            screen.raw(text)
+            screen.json({"event": "line", "attempt": number, "text": clean(text)})
+            continue
+        if number != told and attempt is None:
+            screen.talk(f"attempt {number}: {where(found.attempts[number - 1])}", "dim")
+        told = number
+        screen.raw(text)
     if not count:
         screen.talk(f"{found.id} has printed nothing yet")
     return EXIT_OK
 
 
-def _log_lines(compute: Compute, run: Run, *, follow: bool) -> Iterator[tuple[int, str]]:
-    attempt, told = 0, 0
+def _log_lines(
+    compute: Compute, run: Run, attempt: int | None, *, follow: bool
+) -> Iterator[tuple[int, str]]:
+    """Lines with the number of their attempt; the last attempt's go on while the run does."""
+    number, told = 1 if attempt is None else attempt, 0
     while True:
         is_final = run.state is not RunState.RUNNING
         newest = len(run.attempts)
-        if newest != attempt:
-            attempt, told = newest, 0
-        for text in islice(run.logs(), told, None):
-            told += 1
-            yield attempt, text
-        if is_final or not follow:
+        if number <= newest or attempt is not None:
+            for text in islice(run.logs(number), told, None):
+                told += 1
+                yield number, text
+        if number < newest and attempt is None:
+            number, told = number + 1, 0
+        elif is_final or not follow or (attempt is not None and number < newest):
             return
-        compute.clock.sleep(_LOG_PAUSE_S)
+        else:
+            compute.clock.sleep(_LOG_PAUSE_S)

@@ -195,6 +195,7 @@ def show_offers(screen: Screen, offers: Sequence[Offer], now: float) -> None:
             )
             for offer in offers
         ],
+        expendable=("source", "bf16", ">GiB"),
     )
 
 

@@ -40,6 +40,7 @@ def show_runs(screen: Screen, looks: Sequence[tuple[Run, Look]]) -> None:
             )
             for _, look in looks
         ],
+        expendable=(">cap", ">$/h now", ">loss", ">step"),
     )
 
 
@@ -64,6 +65,7 @@ def show_run(screen: Screen, run: Run) -> None:
         ("ended", "" if record.ended_at is None else iso(record.ended_at)),
         ("store", record.store_url),
         ("adapter", record.output_dir if record.state is RunState.DONE else ""),
+        ("saved", ", ".join(checkpoints_of(run) or ())),
         ("limits", f"{usd(record.max_usd)} and {hours(record.max_hours)}"),
         ("bills now", f"{usd(receipt.open_usd_per_hour)}/h" if receipt.open_usd_per_hour else ""),
     ):
@@ -73,6 +75,14 @@ def show_run(screen: Screen, run: Run) -> None:
     screen.write("\nhistory", "bold")
     for event in run.events:
         screen.write(f"  {iso(event.at)}  {clean(event.kind)}: {clean(event.message)}")
+
+
+def checkpoints_of(run: Run) -> list[str] | None:
+    """Its checkpoints, the newest first; None where the store cannot be asked."""
+    try:
+        return run.checkpoints
+    except KwanzaaError:
+        return None
 
 
 def show_receipt(screen: Screen, receipt: Receipt) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 import textwrap
 import unicodedata
@@ -52,7 +53,7 @@ class Screen:
         """A line of data that is never broken, however long it is."""
         _print(sys.stdout, text, wrap=False)
 
-    def paragraph(self, title: str, text: str) -> None:
+    def paragraph(self, title: str, text: str, style: str = "") -> None:
         """A title with text beside it, whose further lines stand under the first."""
         width = _columns() if sys.stdout.isatty() else _WIDE
         indent = " " * len(title)
@@ -61,10 +62,20 @@ class Screen:
             for line in clean(text, lines=True).splitlines() or [""]
             for part in textwrap.wrap(line, max(_NARROWEST, width - len(title))) or [""]
         ]
-        self.raw(title + f"\n{indent}".join(lines))
+        _print(sys.stdout, title + f"\n{indent}".join(lines), style, wrap=False)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table of data; a column whose name begins with `>` is aligned to the right."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[str]],
+        expendable: Sequence[str] = (),
+    ) -> None:
+        """A table of data; a column whose name begins with `>` is aligned to the right.
+
+        Where the terminal is too narrow, `expendable` columns are left out, the first one first.
+        """
+        if sys.stdout.isatty() and expendable:
+            columns, rows = _narrowed(columns, list(rows), expendable)
         if not sys.stdout.isatty():  # nothing to fold, cut or colour: spare the reader rich's start
             sys.stdout.writelines(_plain_table(columns, [[clean(c) for c in row] for row in rows]))
             sys.stdout.flush()
@@ -163,6 +174,23 @@ def _wrapped(line: str) -> str:
         drop_whitespace=True,
         replace_whitespace=False,
     )
+
+
+def _narrowed(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], expendable: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """The table without those columns for which there is no room beside the last one's words."""
+    kept = list(range(len(columns)))
+    cells = [columns, *rows]
+
+    def needed() -> int:
+        widths = [max(_cells(clean(row[index])) for row in cells) for index in kept]
+        return sum(widths[:-1]) + min(widths[-1], _NARROWEST) + 2 * (len(widths) - 1)
+
+    for name in expendable:
+        if needed() > shutil.get_terminal_size().columns:
+            kept.remove(columns.index(name))
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

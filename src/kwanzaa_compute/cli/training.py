@@ -46,6 +46,10 @@ SavedPlan = Annotated[
     Path | None,
     Parameter(name="--plan", help="Take the best offer of this saved plan, at today's price."),
 ]
+FromCheckpoint = Annotated[
+    str | None,
+    Parameter(name="--from", help="Go on from this checkpoint, e.g. checkpoint-400."),
+]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
 
 
@@ -190,16 +194,18 @@ def resume(
     run: RunId,
     /,
     *,
+    checkpoint: FromCheckpoint = None,
     max_usd: MaxUsd = None,
     as_json: AsJson = False,
 ) -> int:
     """Watch RUN to its end; if it has ended without an adapter, go on from its newest checkpoint.
 
+    --from goes on from an older one, say checkpoint-400; later ones are set aside, not deleted.
     --max-usd sets a new cap for a run that has ended. What it has cost already counts.
     """
     screen, compute = Screen(as_json=as_json), open_compute()
     known = len(compute.run(run).events)
-    found = compute.resume(run, max_usd=max_usd)
+    found = compute.resume(run, max_usd=max_usd, checkpoint=checkpoint)
     if as_json:
         screen.json({"event": "start", "run": found.id, "best": None})
     screen.talk(f"run {found.id}", "bold")

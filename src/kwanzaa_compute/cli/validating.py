@@ -53,6 +53,6 @@ def validate(
     checks = look(compute, config, options)
     if on_gpu and exit_code(checks) == 0:
         checks += trial(compute, config, options, screen.talk)
-    else:
+    elif len(checks) > 1:  # the config could be read, so there is something to try
         checks += NOT_TRIED
     return show_checks(screen, checks)

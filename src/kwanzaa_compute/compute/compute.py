@@ -1,7 +1,6 @@
 """`Compute`: the library's front door. Plan, train, and find your runs again."""
 
 import os
-import re
 import secrets
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute.applying import Applied, apply_plan
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
+from kwanzaa_compute.compute.entering import new_record
 from kwanzaa_compute.compute.inputs import send
 from kwanzaa_compute.compute.machines import (
     MachineChoice,
@@ -24,13 +24,14 @@ from kwanzaa_compute.compute.machines import (
 )
 from kwanzaa_compute.compute.offers import ForSale, ask_providers, at_todays_price, known_offers
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
-from kwanzaa_compute.compute.prospects import prospects_of, shortlist
+from kwanzaa_compute.compute.prospects import shortlist
 from kwanzaa_compute.compute.reach import shares_files, within_reach_of_the_store
+from kwanzaa_compute.compute.resuming import go_on_from
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.compute.sweep import Sweep, plan_sweep
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext
-from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
+from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover, how_to_install
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
     BudgetError,
@@ -40,14 +41,15 @@ from kwanzaa_compute.errors import (
     UsageError,
 )
 from kwanzaa_compute.market.candidates import Candidate
-from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
-from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
+from kwanzaa_compute.runs.records import RunState
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
+from kwanzaa_compute.store.objects import require_store_url
 
 if TYPE_CHECKING:
+    from kwanzaa_compute.compute.notifying import Notifier
     from kwanzaa_compute.runs.supervisor import Step, Supervisor
 
 
@@ -141,6 +143,15 @@ class Compute:
             environment=self.environment,
         )
 
+    @cached_property
+    def notifier(self) -> "Notifier":
+        """Tells what happens to runs through the channels that the environment sets."""
+        from kwanzaa_compute.compute.notifying import Notifier
+
+        # A simulation ends with this process, and nobody needs to hear of it.
+        environment = {} if self.is_simulated else self.environment
+        return Notifier(self.ledger, environment, self.clock)
+
     # -- buying -------------------------------------------------------------------------------
 
     def offers(self, providers: Sequence[str] | None = None) -> ForSale:
@@ -216,7 +227,7 @@ class Compute:
         `Run.wait` launches its first machine. Raises what `train` raises.
         """
         candidates = self.buyable(planned)
-        record = self._record(planned, candidates)
+        record = new_record(self, planned, candidates)
         store = open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
         send(store, planned)
@@ -238,12 +249,13 @@ class Compute:
         ranked = at_todays_price(planned.for_sale, ranked)
         ranked = within_reach_of_the_store(self, planned, ranked)
         if not ranked:
-            there = {candidate.offer.provider for candidate in planned.plan.candidates}
+            there = {c.offer.provider: None for c in planned.plan.candidates}
+            cheapest = [c.offer.provider for c in planned.plan.candidates[:1]]
             raise NothingFitsError(
                 f"this run fits on {', '.join(sorted(there))}, none of which is installed here"
                 if there
                 else "no offer fits this run",
-                mend="kwanzaa plan CONFIG --explain says why; kwanzaa providers, what is here",
+                mend=how_to_install(cheapest) if there else "kwanzaa plan CONFIG --explain",
             )
         if planned.max_usd is None and not ranked[0].offer.own_machine:
             raise BudgetError(
@@ -253,32 +265,15 @@ class Compute:
             ranked = [c for c in ranked if c.offer.own_machine]
         return shortlist(ranked, deadline=planned.deadline_hours is not None)
 
-    def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
-        config, deadline_h = planned.loaded.config, planned.deadline_hours
-        now = self.clock.now()
-        words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
-        run_id = f"{words or 'run'}-{secrets.token_hex(3)}"
-        root = self.store_root(config.compute.store)
-        return RunRecord(
-            id=run_id,
-            name=config.run.name,
-            owner=self.owner,
-            store_url=f"{root}/runs/{run_id}",
-            state=RunState.RUNNING,
-            wish=Wish.RUN,
-            created_at=now,
-            config=config.to_json().decode(),
-            candidates=dump_prospects(prospects_of(planned.plan, candidates)),
-            max_usd=planned.max_usd,
-            max_hours=planned.max_hours,
-            output_dir=str(Path(config.output_dir).expanduser().absolute()),
-            estimate_usd=candidates[0].usd.expected,
-            deadline_at=None if deadline_h is None else now + deadline_h * 3600,
-        )
-
     def chosen_store(self, configured: str | None) -> str | None:
-        """The store that somebody chose: the constructor's, `$KWANZAA_STORE`, the config's."""
-        return self._store or configured
+        """The store that somebody chose: the constructor's, `$KWANZAA_STORE`, the config's.
+
+        A URL or a folder; raises `UsageError` for what is neither.
+        """
+        chosen = self._store or configured
+        if chosen and urlsplit(chosen).scheme:
+            require_store_url(chosen)
+        return chosen
 
     def store_root(self, configured: str | None) -> str:
         """The URL below which runs keep their folders; a folder in `home` where none was chosen."""
@@ -306,14 +301,21 @@ class Compute:
         """All runs, newest first."""
         return [Run(self, record.id) for record in self.ledger.runs()]
 
-    def resume(self, run_id: str, *, max_usd: Decimal | None = None) -> Run:
+    def resume(
+        self, run_id: str, *, max_usd: Decimal | None = None, checkpoint: str | None = None
+    ) -> Run:
         """Reopens a run that ended without an adapter, to go on from its newest checkpoint.
 
-        An open run is returned as it is: `Run.wait` takes it over where nobody watches it.
+        With `checkpoint` (`"checkpoint-400"`) it goes on from that one: it is verified first, and
+        later ones are set aside. Raises `UsageError` where it is unknown or damaged, or where the
+        run is not over. Without, an open run is returned as it is: `Run.wait` takes it over where
+        nobody watches it.
         """
         run = self.run(run_id)
+        self.forget_dead_watcher(run.id)
+        if checkpoint is not None:
+            go_on_from(run, checkpoint)
         record = run.record
-        self.forget_dead_watcher(record.id)
         if record.state is not RunState.RUNNING and not record.trains:
             raise UsageError(
                 f"{record.id} was a machine to look around on, and has ended",
@@ -339,7 +341,9 @@ class Compute:
 
         This object stays their watcher until its leases run out, so call it again and again.
         """
-        return [self._learnt(step) for step in self._sweeper.sweep()]
+        steps = [self._learnt(step) for step in self._sweeper.sweep()]
+        self.notifier.saw(steps)
+        return steps
 
     def watch_once(self) -> "list[Step]":
         """Like `watch`, but afterwards others may watch the runs at once: for cron and the like."""
@@ -352,6 +356,7 @@ class Compute:
                 continue
             except KwanzaaError as error:  # one run's trouble must not leave the others alone
                 self.ledger.note(run.id, "trouble", error.message)
+        self.notifier.saw(steps)
         return steps
 
     def _learnt(self, step: "Step") -> "Step":

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from kwanzaa_compute.clock import iso
+from kwanzaa_compute.compute.channels import COMMAND, WEBHOOK, Message, channels_in
 from kwanzaa_compute.compute.checks import (
     Check,
     State,
@@ -20,7 +21,7 @@ from kwanzaa_compute.compute.checks import (
     warned,
 )
 from kwanzaa_compute.drivers.contract import ProviderInfo
-from kwanzaa_compute.errors import CredentialsError, KwanzaaError
+from kwanzaa_compute.errors import CredentialsError, KwanzaaError, UsageError
 from kwanzaa_compute.store.grants import grant_hours
 
 if TYPE_CHECKING:
@@ -33,8 +34,11 @@ MOST_AHEAD_S = 300.0
 ANY_BUCKET = "hf://buckets/any/any"
 
 
-def diagnose(compute: "Compute") -> list[Check]:
-    """Every point of the examination. Never creates a ledger, never shows a credential."""
+def diagnose(compute: "Compute", *, notify: bool = False) -> list[Check]:
+    """Every point of the examination. Never creates a ledger, never shows a credential.
+
+    With `notify` a test message goes through every channel for notifications that is set.
+    """
     return [
         *_versions(),
         *_packages(compute),
@@ -44,6 +48,7 @@ def diagnose(compute: "Compute") -> list[Check]:
         disk(compute.home),
         *_ledger(compute),
         *_orphans(compute),
+        *_channels(compute, notify=notify),
     ]
 
 
@@ -189,3 +194,23 @@ def _orphans_of(compute: "Compute", info: ProviderInfo, mine: str, known: set[st
     where = info.console_url or f"kwanzaa runs; the console of {info.name}"
     found = f"{', '.join(strays)} belong to no open run and may bill"
     return Check(what, State.FAIL, found, f"end them: {where}", 6)
+
+
+def _channels(compute: "Compute", *, notify: bool) -> Iterator[Check]:
+    """The ways to tell somebody what happens to runs; with `notify` each one is tried."""
+    try:
+        channels = channels_in(compute.environment)
+    except UsageError as error:
+        yield failed("notifications", error)
+        return
+    if not channels:
+        yield passed("notifications", f"none; {WEBHOOK} or {COMMAND} would set some")
+    test = {"schema": 1, "event": "test", "run": "", "state": "", "usd": "0"}
+    for channel in channels:
+        what = f"notifications by {channel.name}"
+        if not notify:
+            yield passed(what, "set; kwanzaa doctor --notify sends a test message")
+            continue
+        failure = channel.tell(Message("kwanzaa doctor: a test message", test))
+        mend = f"look at {WEBHOOK if channel.name == 'webhook' else COMMAND}"
+        yield warned(what, failure, mend) if failure else passed(what, "a test message was taken")

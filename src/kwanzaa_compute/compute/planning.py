@@ -21,7 +21,7 @@ from kwanzaa_compute.config import (
     parse,
 )
 from kwanzaa_compute.drivers.contract import Deadline, Feature, ProviderInfo
-from kwanzaa_compute.errors import ConfigError, DataError
+from kwanzaa_compute.errors import ConfigError, DataError, UsageError
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Requirements
 from kwanzaa_compute.market.plan import (
@@ -35,6 +35,7 @@ from kwanzaa_compute.market.plan import (
 from kwanzaa_compute.market.recipe import recipe_from_config
 from kwanzaa_compute.market.shapes import ModelShape, find_shape, shape_from_config_json
 from kwanzaa_compute.market.workload import TextSize, Workload, workload_from_config
+from kwanzaa_compute.store.objects import require_store_url
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
@@ -198,8 +199,21 @@ def load_with(config: Path | str | LoadedConfig, options: Options) -> LoadedConf
     """The config with the options over it. Raises `ConfigError`."""
     overrides = options.as_overrides
     if not isinstance(config, LoadedConfig):
-        return load(Path(config), overrides)
-    return parse(config.raw, config.path, overrides) if overrides else config
+        return _with_sound_store(load(Path(config), overrides))
+    loaded = parse(config.raw, config.path, overrides) if overrides else config
+    return _with_sound_store(loaded)
+
+
+def _with_sound_store(loaded: LoadedConfig) -> LoadedConfig:
+    """The config, unless it names a store that is none: only here are both known."""
+    store, key = loaded.config.compute.store, "compute.store"
+    try:
+        if store and urlsplit(store).scheme:
+            require_store_url(store)
+    except UsageError as error:
+        message, line = f"{key}: {error.message}", loaded.line_of(key)
+        raise ConfigError(message, file=loaded.path, line=line, mend=error.mend) from None
+    return loaded
 
 
 def _counted(loaded: LoadedConfig, files: DataFiles) -> tuple[TextSize, Workload]:

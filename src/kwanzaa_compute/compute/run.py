@@ -26,6 +26,7 @@ from kwanzaa_compute.runs.records import (
     Wish,
 )
 from kwanzaa_compute.store import Done, Heartbeat, RunFolder, open_store
+from kwanzaa_compute.store.checkpoints import list_checkpoints
 from kwanzaa_compute.store.folder import ADAPTER, member_url
 from kwanzaa_compute.store.objects import inside
 
@@ -94,6 +95,14 @@ class Run:
         return self.folder.metrics()
 
     @property
+    def checkpoints(self) -> list[str]:
+        """Names of its checkpoints in the store, the newest first; not all of them need be whole.
+
+        Any of them can be given to `Compute.resume`.
+        """
+        return [str(name) for name in list_checkpoints(self.folder.store)]
+
+    @property
     def done(self) -> Done | None:
         """The done marker with its summary; None while the run is not complete."""
         return self.folder.done()
@@ -114,15 +123,32 @@ class Run:
         done = {name: folder.done() for name, folder in (self.members or {"": self.folder}).items()}
         return {name: marker for name, marker in done.items() if marker is not None}
 
-    def logs(self) -> Iterator[str]:
-        """What the newest attempt's machine printed, line by line. Untrusted text."""
+    def logs(self, attempt: int | None = None) -> Iterator[str]:
+        """What an attempt's machine printed, the newest one's by default. Untrusted text.
+
+        Where its provider shows nothing any more: what its trainer said, from the store. Raises
+        `UsageError` where there is no such attempt.
+        """
         attempts = self.attempts
-        if not attempts:
+        if attempt is None and not attempts:
             return
-        last = attempts[-1]
-        provider = self._compute.provider(last.provider)
-        machine_id = last.machine_id or last.name
-        yield from provider.logs(machine_id)
+        number = attempts[-1].number if attempt is None else attempt
+        found = next((a for a in attempts if a.number == number), None)
+        if found is None:
+            has = f"it has {len(attempts)}" if attempts else "nothing was launched yet"
+            raise UsageError(f"run {self.id} has no attempt {number}: {has}", mend="kwanzaa runs")
+        yield from self._printed(found)
+
+    def _printed(self, attempt: AttemptRecord) -> list[str]:
+        try:
+            provider = self._compute.provider(attempt.provider)
+            printed = list(provider.logs(attempt.machine_id or attempt.name))
+        except KwanzaaError:
+            said = self.folder.log(attempt.number)
+            if not said:
+                raise
+            return said
+        return printed or self.folder.log(attempt.number)
 
     def ssh(self) -> SSHAccess | None:
         """How to log in to the newest attempt's machine; None while it cannot be reached.
@@ -148,7 +174,12 @@ class Run:
         an error here: look at `receipt.state`.
         """
         poll_s = self.poll_s if poll_s is None else poll_s
-        self._compute.supervisor().watch(self.id, poll_s=poll_s, on_step=on_step)
+
+        def seen(step: "Step") -> None:
+            on_step(step)
+            self._compute.notifier.saw([step])
+
+        self._compute.supervisor().watch(self.id, poll_s=poll_s, on_step=seen)
         learn_speed(self)
         return self.receipt
 
@@ -198,7 +229,9 @@ class Run:
 
     def launch(self) -> "Step":
         """One step only: launches the first machine, then leaves the run to other watchers."""
-        return self._compute.supervisor().step_once(self.id)
+        step = self._compute.supervisor().step_once(self.id)
+        self._compute.notifier.saw([step])
+        return step
 
     def stop(self) -> None:
         """Asks for a checkpoint, then for the machine's end. A watcher carries it out."""
@@ -232,7 +265,7 @@ class Run:
                 path.unlink(missing_ok=True)
                 raise StoreError(
                     f"{name} of run {self.id} is damaged in the store",
-                    mend=f"kwanzaa resume {self.id} --from its newest checkpoint",
+                    mend="train it again: kwanzaa train CONFIG",
                 )
 
     def remember_speed(self, receipt: SpeedReceipt) -> None:

@@ -20,6 +20,9 @@ _VALUE: Final = re.compile(
     | \bxox[abprs]-[A-Za-z0-9-]{10,}
     | \bAIza[A-Za-z0-9_-]{30,}                    # Google
     | \beyJ[A-Za-z0-9_-]{10,300}\.eyJ                # a JSON web token
+    | \bhooks\.slack\.com/(?:services|workflows|triggers)/[A-Za-z0-9/]{8,}
+    | \bdiscord(?:app)?\.com/api/webhooks/[0-9]{6,}/[A-Za-z0-9_-]{8,}
+    | \bwebhook\.office\.com/webhookb2/[A-Za-z0-9@/-]{8,}
     | -----BEGIN\ [A-Z ]{0,40}PRIVATE\ KEY
     | \b[a-z][a-z0-9+.-]{0,20}://[^/\s:@"']{0,200}:[^/\s@"']{1,200}@   # a URL with a password
     | [?&](?:sig|x-amz-signature|x-goog-signature|access_token|token|api_key)=[^\s&"']{8,}
@@ -31,7 +34,7 @@ _SIGNED_URL: Final = re.compile(
 )
 _NAME: Final = re.compile(
     r"(?:^|_)(?:api_?key|access_?key(?:_id)?|secret|secret_?key|secret_access_key|token"
-    r"|password|passwd|credentials?|private_?key|account_?key|connection_string)$"
+    r"|password|passwd|credentials?|private_?key|account_?key|connection_string|webhook(?:_url)?)$"
 )
 
 

@@ -1,5 +1,6 @@
 """From a training.yaml on disk to a `TrainingConfig`, or to one error that names every line."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ def _read(path: Path) -> bytes:
     """The file's bytes, at most one more than are accepted."""
     try:
         if not path.exists():
-            raise ConfigError("there is no such file", file=path, mend="check the path")
+            raise ConfigError("there is no such file", file=path, mend=_similar(path))
         if not path.is_file():
             raise ConfigError("is not a file", file=path, mend="name the training.yaml itself")
         with path.open("rb") as file:
@@ -80,3 +81,12 @@ def _read(path: Path) -> bytes:
         raise ConfigError(
             f"cannot be read: {reason}", file=path, mend="check the path and its permissions"
         ) from None
+
+
+def _similar(path: Path) -> str:
+    """What mends a wrong name: the file beside it that was probably meant."""
+    beside = [file.name for ending in ("*.yaml", "*.yml") for file in path.parent.glob(ending)]
+    close = difflib.get_close_matches(path.name, beside, n=1)
+    if close:
+        return f"did you mean {path.with_name(close[0])}?"
+    return "check the path, or write one: kwanzaa init"

@@ -1,6 +1,6 @@
 """The sections beside the recipe: artifacts, publishing, monitoring, hardware, cost, compute."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -133,6 +133,11 @@ class MonitoringSection(Section):
     )
     wandb: WandbSection = Field(default_factory=WandbSection, description=WandbSection.__doc__)
     mlflow: MlflowSection = Field(default_factory=MlflowSection, description=MlflowSection.__doc__)
+    notify_on: tuple[Literal["finish", "failure", "stall", "cap"], ...] = Field(
+        default=("finish", "failure", "stall", "cap"),
+        description="What is told through $KWANZAA_WEBHOOK_URL and $KWANZAA_NOTIFY_COMMAND. A"
+        " machine that may still be billing is told in any case.",
+    )
 
 
 class HardwareSection(Section):

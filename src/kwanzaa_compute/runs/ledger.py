@@ -4,9 +4,10 @@ Every change is one `BEGIN IMMEDIATE` transaction (a deferred one fails under lo
 change by a watcher is fenced: it happens only while that watcher holds the run's lease.
 """
 
+import difflib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -16,6 +17,9 @@ from typing import Any, TypeVar
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, UsageError
 from kwanzaa_compute.market.speed import SpeedReceipt
+from kwanzaa_compute.runs import outbox
+from kwanzaa_compute.runs.migrations import MIGRATIONS
+from kwanzaa_compute.runs.outbox import Notice
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
     AttemptState,
@@ -32,51 +36,6 @@ BUSY_TIMEOUT_S = 30.0
 _MICRO = Decimal(1_000_000)
 
 R = TypeVar("R", RunRecord, AttemptRecord)
-
-_MIGRATIONS: Sequence[str] = (
-    """
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, store_url TEXT NOT NULL,
-        state TEXT NOT NULL, wish TEXT NOT NULL, created_at REAL NOT NULL, config TEXT NOT NULL,
-        candidates TEXT NOT NULL, max_usd INTEGER, max_hours REAL NOT NULL,
-        output_dir TEXT NOT NULL, estimate_usd INTEGER,
-        resumed_at REAL NOT NULL, ended_at REAL, reason TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE attempts (
-        run_id TEXT NOT NULL REFERENCES runs (id), number INTEGER NOT NULL,
-        name TEXT NOT NULL UNIQUE, provider TEXT NOT NULL, offer_id TEXT NOT NULL,
-        region TEXT NOT NULL, gpu TEXT NOT NULL, spot INTEGER NOT NULL,
-        usd_per_hour INTEGER NOT NULL, billing_step_s INTEGER NOT NULL, minimum_s INTEGER NOT NULL,
-        max_hours REAL NOT NULL, state TEXT NOT NULL, intended_at REAL NOT NULL,
-        machine_id TEXT NOT NULL, beat_sequence INTEGER NOT NULL, beat_changed_at REAL,
-        phase TEXT NOT NULL, step INTEGER NOT NULL, checkpoint TEXT NOT NULL,
-        asked_to_stop_at REAL, absent_since REAL, ending TEXT, ending_at REAL,
-        fault TEXT NOT NULL, reason TEXT NOT NULL, exit_code INTEGER, closed_at REAL,
-        PRIMARY KEY (run_id, number)
-    ) STRICT;
-    CREATE INDEX open_attempts ON attempts (run_id) WHERE state <> 'closed';
-    CREATE TABLE leases (
-        run_id TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL,
-        expires_at REAL NOT NULL
-    ) STRICT;
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
-        message TEXT NOT NULL, details TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX events_of_run ON events (run_id, id);
-    """,
-    """
-    CREATE TABLE speeds (
-        run_id TEXT PRIMARY KEY REFERENCES runs (id), at REAL NOT NULL, gpu TEXT NOT NULL,
-        expected_tokens_per_s REAL NOT NULL, actual_tokens_per_s REAL NOT NULL
-    ) STRICT;
-    """,
-    """
-    ALTER TABLE runs ADD COLUMN deadline_at REAL;
-    ALTER TABLE attempts ADD COLUMN total_steps INTEGER NOT NULL DEFAULT 0;
-    ALTER TABLE attempts ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;
-    """,
-)
 
 _MONEY = frozenset({"max_usd", "estimate_usd", "usd_per_hour"})
 _ENUMS: Mapping[str, Mapping[str, type]] = {
@@ -131,7 +90,7 @@ class Ledger:
             r"SELECT * FROM runs WHERE id LIKE ? ESCAPE '\' LIMIT 2", (f"{escaped}%",)
         ).fetchall()
         if not rows:
-            raise UsageError(f"there is no run {run_id!r}", mend="kwanzaa runs")
+            raise UsageError(f"there is no run {run_id!r}", mend=self._similar(run_id))
         if len(rows) > 1:
             raise UsageError(f"{run_id!r} begins the names of several runs", mend="kwanzaa runs")
         return _read("runs", RunRecord, rows[0])
@@ -154,7 +113,7 @@ class Ledger:
         """Makes a final run RUNNING again, with fresh candidates and cap."""
         with self._transaction():
             if self.run(run_id).state is RunState.RUNNING:
-                raise UsageError(f"run {run_id} is still running", mend=f"kwanzaa watch {run_id}")
+                raise UsageError(f"run {run_id} is still running", mend=f"kwanzaa resume {run_id}")
             self._db.execute(
                 "UPDATE runs SET state = 'running', wish = 'run', reason = '', ended_at = NULL,"
                 " candidates = ?, max_usd = ?, resumed_at = ? WHERE id = ?",
@@ -173,6 +132,7 @@ class Ledger:
                 "UPDATE runs SET state = ?, reason = ?, ended_at = ? WHERE id = ?",
                 (state, reason, self._clock.now(), lease.run_id),
             )
+            outbox.post_end(self._db, lease.run_id, state, _text(reason), self._clock.now())
 
     # -- attempts -----------------------------------------------------------------------------
 
@@ -298,6 +258,25 @@ class Ledger:
             for row in rows
         ]
 
+    # -- notices ------------------------------------------------------------------------------
+
+    def add_notice(self, run_id: str, key: str, kind: str, message: str) -> None:
+        """Somebody should hear of this; a `key` that the run has had already is heard of once."""
+        with self._transaction():
+            outbox.post(self._db, Notice(run_id, key, kind, _text(message), self._clock.now()))
+
+    def claim_notices(self, channel: str) -> list[Notice]:
+        """What is to be told through a channel: now it is ours to tell, and nobody else's."""
+        if not outbox.waiting(self._db, channel, self._clock.now()):
+            return []  # looking costs no lock
+        with self._transaction():
+            return outbox.claim(self._db, channel, self._clock.now())
+
+    def settle_notice(self, notice: Notice, channel: str) -> None:
+        """It was told, or nobody wants to hear it: nobody tells it again."""
+        with self._transaction():
+            outbox.settle(self._db, notice, channel, self._clock.now())
+
     # -- speeds -------------------------------------------------------------------------------
 
     def add_speed(self, run_id: str, receipt: SpeedReceipt) -> None:
@@ -342,19 +321,25 @@ class Ledger:
             yield
 
     def _migrate(self) -> None:
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(_MIGRATIONS):
+        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
             return  # opening to read does not wait for whoever writes
         with self._transaction():
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(_MIGRATIONS):
+            if version > len(MIGRATIONS):
                 raise UsageError(
                     "the ledger was written by a newer version of kwanzaa-compute",
                     mend="pip install --upgrade kwanzaa-compute",
                 )
-            for script in _MIGRATIONS[version:]:
+            for script in MIGRATIONS[version:]:
                 for statement in filter(str.strip, script.split(";")):
                     self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _similar(self, run_id: str) -> str:
+        """What mends a wrong name: the run that was probably meant."""
+        names = [row["id"] for row in self._db.execute("SELECT id FROM runs")]
+        close = difflib.get_close_matches(run_id, names, n=1)
+        return f"did you mean {close[0]}? kwanzaa runs shows all" if close else "kwanzaa runs"
 
     def _insert(self, table: str, record: RunRecord | AttemptRecord) -> None:
         values = _written(record)

@@ -7,8 +7,9 @@ input/train.jsonl, eval.jsonl
 input/base/...              the base model, where it is a folder of the user's
 code/<sha256>.zip           the library and the trainer, for machines that have neither
 checkpoints/ckpt-<step>-<attempt>/{state.safetensors,state.json,manifest.json}
-attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, output.log, failure.json
+attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, failure.json
 stop.json                   the watcher's wish: checkpoint, then exit
+resume.json                 the user's wish: from which checkpoint to go on
 adapter/...                 the finished adapter
 done.json                   written last, once: nothing after it counts
 
@@ -37,6 +38,7 @@ BASE_MODEL = "input/base"
 CODE = "code"
 CHECKPOINTS = "checkpoints"
 STOP = "stop.json"
+RESUME = "resume.json"
 ADAPTER = "adapter"
 DONE = "done.json"
 MEMBER_NAMES = "members.json"
@@ -135,6 +137,20 @@ class StopRequest(_Record):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class ResumePoint(_Record):
+    """From where the user wants the run to go on.
+
+    Of the checkpoints of attempts up to number `after` only `checkpoint` counts; the others are
+    set aside, not deleted. Those of later attempts count as ever.
+    """
+
+    what: ClassVar[str] = "resume point"
+
+    checkpoint: str
+    after: int
+
+
 R = TypeVar("R", bound=_Record)
 
 
@@ -201,6 +217,14 @@ class RunFolder:
         """Takes the wish back, before another attempt starts."""
         self.store.delete(STOP)
 
+    def resume_point(self) -> ResumePoint | None:
+        """From where the user wants the run to go on; None: from the newest checkpoint."""
+        return self._read(RESUME, ResumePoint)
+
+    def put_resume_point(self, point: ResumePoint) -> None:
+        """Binds every attempt from now on, on whatever machine."""
+        self.store.put(RESUME, point.to_json())
+
     def metrics(self) -> list[Mapping[str, Any]]:
         """Every metrics row of all attempts, in order; a resumed step's newest row wins."""
         rows: dict[tuple[int, str], Mapping[str, Any]] = {}
@@ -218,12 +242,13 @@ class RunFolder:
         """Numbers of the attempts that have left anything here, ascending."""
         return sorted({_attempt_of(o.path) for o in self.store.list("attempts")})
 
-    def log(self, attempt: int) -> bytes:
-        """What the attempt printed, as far as it was carried into the store."""
+    def log(self, attempt: int) -> list[str]:
+        """What the attempt's trainer said, as far as it was carried into the store. Untrusted."""
         try:
-            return self.store.get(f"attempts/{attempt}/output.log")
+            records = self.store.get(f"attempts/{attempt}/log.jsonl").splitlines()
         except StoreMissingError:
-            return b""
+            return []
+        return [_said(record) for record in records]
 
     def _read(self, path: str, kind: type[R]) -> R | None:
         try:
@@ -239,6 +264,16 @@ def member_url(run_url: str, name: str) -> str:
 
 def _is_member_name(name: object) -> bool:
     return isinstance(name, str) and bool(_MEMBER.fullmatch(name))
+
+
+def _said(record: bytes) -> str:
+    """A record of a log as the trainer printed it; one that cannot be read, as it is."""
+    try:
+        raw = json.loads(record)
+        mark = "" if raw["level"] == "info" else f"{str(raw['level']).upper()}: "
+        return f"{raw['time']} {mark}{raw['message']}"
+    except (ValueError, KeyError, TypeError):
+        return record.decode(errors="replace")
 
 
 def _attempt_of(path: str) -> int:

@@ -184,25 +184,42 @@ class ObjectStore:
 def open_store(url: str) -> Store:
     """The store at a URL; credentials come from the usual environment of its scheme.
 
-    `file:///folder` is made with mode 0700 where it is missing. Raises `UsageError` for a scheme
-    that is not one of `SCHEMES`.
+    `file:///folder` is made with mode 0700 where it is missing. Raises `UsageError` for what
+    `require_store_url` refuses.
     """
+    require_store_url(url)
+    if url.startswith("hf://datasets/"):
+        from kwanzaa_compute.store.hf_git import git_store
+
+        return git_store(url, os.environ)
     parts = urlsplit(url)
+    return ObjectStore(url, _backend(url, parts.scheme, Path(unquote(parts.path))))
+
+
+def require_store_url(url: str) -> None:
+    """Raises `UsageError` where a URL cannot be that of a store; asks nobody, echoes no secret."""
+    parts = urlsplit(url)
+    shown = url.partition("?")[0] if not parts.password else f"{parts.scheme}://..."
     if parts.scheme not in SCHEMES:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise UsageError(
-            f"{url.partition('?')[0]!r} is not a store: its scheme must be one of {known}",
+            f"{shown!r} is not a store: its scheme must be one of {known}",
             mend="for a folder on this machine write file:///absolute/path",
         )
     if parts.query or parts.password:
         raise UsageError(
             "a store URL never carries a credential", mend="put it into the environment"
         )
-    if url.startswith("hf://datasets/"):
-        from kwanzaa_compute.store.hf_git import git_store
-
-        return git_store(url, os.environ)
-    return ObjectStore(url, _backend(url, parts.scheme, Path(unquote(parts.path))))
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        raise UsageError(
+            f"{shown!r} is not a store: it names no folder of this machine",
+            mend="write file:///absolute/path, with three slashes",
+        )
+    if parts.scheme != "file" and not parts.netloc:
+        raise UsageError(
+            f"{shown!r} is not a store: it names no bucket",
+            mend=f"write {parts.scheme}://bucket/folder",
+        )
 
 
 def file_sha256(path: Path) -> str:

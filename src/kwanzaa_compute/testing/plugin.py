@@ -5,9 +5,10 @@ the test is marked `live`. Ending a machine is never forbidden.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -76,8 +77,13 @@ def compute(fake_cloud: "FakeCloud", tmp_path: Path) -> "Iterator[Compute]":
 
 
 @contextmanager
-def compute_over(cloud: "FakeCloud", home: Path) -> "Iterator[Compute]":
-    """A `Compute` over a fake cloud of your own; its ledger and its runs' folders lie in `home`."""
+def compute_over(
+    cloud: "FakeCloud", home: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> "Iterator[Compute]":
+    """A `Compute` over a fake cloud of your own; its ledger and its runs' folders lie in `home`.
+
+    It knows no variables but those of `environment`.
+    """
     from dataclasses import replace
 
     from kwanzaa_compute.compute import Compute
@@ -87,7 +93,7 @@ def compute_over(cloud: "FakeCloud", home: Path) -> "Iterator[Compute]":
     _clouds.append(cloud)
     compute = Compute(
         home=home,
-        environment={},
+        environment=environment,
         clock=cloud.clock.clock(),
         catalogue=Catalogue(providers={info.name: info}),
     )

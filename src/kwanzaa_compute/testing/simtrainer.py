@@ -12,6 +12,14 @@ from dataclasses import dataclass
 from kwanzaa_compute.drivers.contract import Job
 from kwanzaa_compute.errors import StoreError, StoreExistsError
 from kwanzaa_compute.store import Done, Failure, Heartbeat, RunFolder, Store, TrainingPhase
+from kwanzaa_compute.store.checkpoints import (
+    MANIFEST,
+    STATE,
+    TENSORS,
+    CheckpointName,
+    list_checkpoints,
+    that_count,
+)
 from kwanzaa_compute.store.folder import ADAPTER, CHECKPOINTS, DONE
 from kwanzaa_compute.testing.chance import Chance
 from kwanzaa_compute.testing.simcloud import SimCloud, SimMachine
@@ -197,20 +205,30 @@ class SimTrainer:
 
 
 def write_checkpoint(store: Store, name: str, step: int, *, torn: bool = False) -> None:
-    """A checkpoint of a step: its state, then its manifest; a torn one has lost bytes since."""
-    state = f"weights after step {step}".encode()
-    manifest = {"step": step, "files": {"state.bin": hashlib.sha256(state).hexdigest()}}
-    store.put(f"{CHECKPOINTS}/{name}/state.bin", state[:5] if torn else state)
-    store.put(f"{CHECKPOINTS}/{name}/manifest.json", json.dumps(manifest).encode())
+    """A checkpoint of a step: its files, then its manifest; a torn one has lost bytes since."""
+    parsed = CheckpointName.parse(name)
+    files = {TENSORS: f"weights after step {step}".encode(), STATE: f'{{"step": {step}}}'.encode()}
+    entries = {
+        file: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        for file, data in files.items()
+    }
+    manifest = {"step": step, "attempt": parsed.attempt if parsed else 0, "files": entries}
+    store.put(f"{CHECKPOINTS}/{name}/{TENSORS}", files[TENSORS][: 5 if torn else None])
+    store.put(f"{CHECKPOINTS}/{name}/{STATE}", files[STATE])
+    store.put(f"{CHECKPOINTS}/{name}/{MANIFEST}", json.dumps(manifest).encode())
 
 
 def newest_checkpoint(store: Store) -> tuple[int, str | None]:
-    """The highest step of a sound checkpoint and its name; (0, None) where there is none."""
-    found: list[tuple[int, str]] = []
-    for item in store.list(CHECKPOINTS):
-        if item.path.endswith("/manifest.json"):
-            manifest = json.loads(store.get(item.path))
-            state = store.get(item.path.replace("manifest.json", "state.bin"))
-            if hashlib.sha256(state).hexdigest() == manifest["files"]["state.bin"]:
-                found.append((int(manifest["step"]), item.path.split("/")[1]))
-    return max(found, default=(0, None))
+    """The highest step of a sound checkpoint that counts, and its name; (0, None) without one."""
+    names = that_count(list_checkpoints(store), RunFolder(store).resume_point())
+    sound = (name for name in names if store.exists(f"{name.prefix}/{MANIFEST}"))
+    found = next((name for name in sound if _is_sound(store, name)), None)
+    return (found.step, str(found)) if found else (0, None)
+
+
+def _is_sound(store: Store, name: CheckpointName) -> bool:
+    files = json.loads(store.get(f"{name.prefix}/{MANIFEST}"))["files"]
+    return all(
+        hashlib.sha256(store.get(f"{name.prefix}/{file}")).hexdigest() == entry["sha256"]
+        for file, entry in files.items()
+    )

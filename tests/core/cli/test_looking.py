@@ -1,14 +1,19 @@
 """`runs`, `show`, `logs` and what sets things up: reading, for people and for programs."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import kwanzaa_compute as kc
+from kwanzaa_compute.runs.candidates import load_offers
+from kwanzaa_compute.runs.records import AttemptState
+from kwanzaa_compute.runs.recovery import Launch, intent
 
 Cli = Callable[..., Any]
 
@@ -26,6 +31,15 @@ def test_runs_are_listed_newest_first(cli: Cli, prepared: Callable[[], kc.Run]) 
     row = listed["runs"][0]
     assert (row["state"], row["attempt"], row["where"], row["usd"]) == ("running", 0, None, "0")
     assert cli("runs").out.splitlines()[1].startswith(newer.id)
+
+
+def test_a_misspelt_run_is_met_with_the_one_that_was_meant(
+    cli: Cli, prepared: Callable[[], kc.Run]
+) -> None:
+    run = prepared()
+    result = cli("show", f"{run.id[:-2]}zz")
+    assert result.code == 2
+    assert f"did you mean {run.id}?" in result.err
 
 
 def test_only_the_newest_runs_are_listed_unless_asked(
@@ -58,6 +72,51 @@ def test_a_log_cannot_steer_the_terminal(cli: Cli, learnt: kc.Run, home: Path) -
     (home / "machines" / name / "output.log").write_text("a\x1b[2Jb\x08c\n\x1b]0;x\x07d\n")
     assert cli("logs", learnt.id).out == "abc\nd\n"
     assert [event["text"] for event in cli("logs", learnt.id, "--json").events] == ["abc", "d"]
+
+
+@pytest.fixture
+def twice(prepared: Callable[[], kc.Run], home: Path) -> kc.Run:
+    """A run with two attempts: the first one's machine has printed, of the second the store has."""
+    run = prepared()
+    ledger, record = run._compute.ledger, run.record
+    lease = ledger.take_lease(run.id, "a test", 60)
+    launch = Launch(load_offers(record.candidates)[0], 1.0)
+    last = None
+    for _ in range(2):
+        attempt = replace(
+            intent(record, launch, last, 0.0), state=AttemptState.CLOSED, closed_at=1.0
+        )
+        ledger.add_attempt(lease, attempt)
+        last = attempt
+    ledger.release_lease(lease)
+    folder = home / "machines" / run.attempts[0].name
+    folder.mkdir(parents=True)
+    (folder / "output.log").write_text("one\ntwo\n")
+    said = {"time": "T", "level": "warning", "message": "three"}
+    run.folder.store.put("attempts/2/log.jsonl", json.dumps(said).encode())
+    return run
+
+
+def test_logs_are_those_of_all_attempts_or_of_one(cli: Cli, twice: kc.Run) -> None:
+    result = cli("logs", twice.id)
+    assert result.out == "one\ntwo\nT WARNING: three\n"
+    assert re.findall(r"attempt \d: \S+", result.err) == ["attempt 1: local", "attempt 2: local"]
+    assert cli("logs", twice.id, "--attempt", 1).out == "one\ntwo\n"
+    assert cli("logs", twice.id, "--attempt", 2).out == "T WARNING: three\n"
+    events = cli("logs", twice.id, "--json").events
+    assert [(e["attempt"], e["text"]) for e in events] == [
+        (1, "one"),
+        (1, "two"),
+        (2, "T WARNING: three"),
+    ]
+    assert list(twice.logs()) == ["T WARNING: three"], "in Python, the newest one's"
+
+
+@pytest.mark.parametrize("number", ["3", "0", "-1"])
+def test_an_attempt_that_there_is_not_has_no_log(cli: Cli, twice: kc.Run, number: str) -> None:
+    result = cli("logs", twice.id, f"--attempt={number}")
+    assert result.code == 2
+    assert f"has no attempt {number}: it has 2" in result.err
 
 
 def test_a_run_without_a_machine_has_no_log(cli: Cli, prepared: Callable[[], kc.Run]) -> None:

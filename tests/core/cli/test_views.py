@@ -12,7 +12,7 @@ from rich.console import Console
 import kwanzaa_compute as kc
 from kwanzaa_compute.cli.live import BarView, JsonView, LineView, News, line, money
 from kwanzaa_compute.cli.look import Look, look_at
-from kwanzaa_compute.cli.screen import Screen
+from kwanzaa_compute.cli.screen import Screen, _narrowed
 from kwanzaa_compute.runs.records import Event, RunState
 from kwanzaa_compute.store import Heartbeat
 from kwanzaa_compute.testing.fakeclock import FakeClock
@@ -138,3 +138,23 @@ def test_a_machine_that_writes_nonsense_stops_no_view(learnt: kc.Run) -> None:
     look = look_at(learnt, step)
     assert (look.step, look.total_steps, look.loss, look.eta_s) == (0, 0, None, None)
     assert "\x1b" not in f"{look.doing}{look.reason}{look.checkpoint}{line(look)}"
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (200, ["run", ">step", ">loss", ">cap", "doing"]),
+        (53, ["run", ">step", ">loss", "doing"]),
+        (40, ["run", ">step", "doing"]),
+        (10, ["run", ">step", "doing"]),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_never_cut_names(
+    width: int, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = ["run", ">step", ">loss", ">cap", "doing"]
+    rows = [["quickstart-e076e4", "30/30", "3.388", "$5.00", "stopped after a checkpoint"]]
+    names, kept = _narrowed(columns, rows, (">cap", ">loss"))
+    assert names == shown
+    assert kept == [[rows[0][columns.index(name)] for name in shown]]

@@ -263,7 +263,7 @@ def test_all_problems_of_a_file_are_reported_at_once_in_its_order() -> None:
 
 def test_a_wrong_value_is_not_blamed_on_the_keys_twin() -> None:
     error = refused((HEAD + "run:\n  save_steps: 0\n").encode())
-    assert str(error) == "training.yaml:6: run.save_steps: must be at least 1"
+    assert error.message == "training.yaml:6: run.save_steps: must be at least 1"
 
 
 def test_a_conflict_is_not_invented_from_a_value_that_is_wrong_itself() -> None:

@@ -81,7 +81,7 @@ def test_a_ledger_from_before_deadlines_is_brought_up_to_date(
 ) -> None:
     path = tmp_path / "ledger.db"
     with monkeypatch.context() as before:
-        before.setattr(module, "_MIGRATIONS", module._MIGRATIONS[:2])
+        before.setattr(module, "MIGRATIONS", module.MIGRATIONS[:2])
         Ledger(path, hands.clock).close()
     new = {"runs": {"deadline_at"}, "attempts": {"total_steps", "leaving"}}
     with closing(sqlite3.connect(path)) as db:

@@ -1,5 +1,6 @@
 """The records that machine and watcher exchange."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,17 @@ def test_every_record_comes_back_as_it_was(folder: RunFolder) -> None:
 def test_what_was_never_written_is_none(folder: RunFolder) -> None:
     assert folder.heartbeat(1) is folder.failure(1) is folder.done() is None
     assert folder.stop_request() is None
-    assert folder.log(1) == b""
+    assert folder.resume_point() is None
+    assert folder.log(1) == []
     assert folder.attempts() == []
+
+
+def test_a_log_is_read_as_the_trainer_printed_it(folder: RunFolder) -> None:
+    said = {"time": "T", "level": "info", "message": "loading"}
+    worse = {**said, "level": "error", "message": "no disk"}
+    lines = [*(json.dumps(record) for record in (said, worse)), '{"level": 1}', "torn {"]
+    folder.store.put("attempts/1/log.jsonl", "\n".join(lines).encode())
+    assert folder.log(1) == ["T loading", "T ERROR: no disk", '{"level": 1}', "torn {"]
 
 
 def test_a_run_is_done_once(folder: RunFolder) -> None:

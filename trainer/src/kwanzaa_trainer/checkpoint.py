@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.errors import CheckpointError, ConfigError
+from kwanzaa_compute.store.checkpoints import STATE, TENSORS
 from kwanzaa_trainer import randomness
 from kwanzaa_trainer.learner import Learner
-from kwanzaa_trainer.manifest import STATE, TENSORS
 from kwanzaa_trainer.progress import Progress
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import StoreError
+from kwanzaa_compute.store.checkpoints import CheckpointName
 from kwanzaa_compute.store.folder import TrainingPhase
 from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.batches import collate, micro_batches
@@ -15,7 +16,7 @@ from kwanzaa_trainer.data import DataSet
 from kwanzaa_trainer.evaluate import eval_loss, perplexity
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.learner import Learner, StepResult, measuring, take_step
-from kwanzaa_trainer.manifest import CheckpointName, Shelf
+from kwanzaa_trainer.manifest import Shelf
 from kwanzaa_trainer.memory import Case, Footing, ShortOfMemoryError, lower
 from kwanzaa_trainer.model import set_recomputation
 from kwanzaa_trainer.packing import Row

@@ -1,54 +1,25 @@
-"""Checkpoints as objects in the store: names, proof of wholeness, choice and rotation. No torch.
+"""Checkpoints as the trainer keeps them: writing, choosing where to go on, rotation. No torch.
 
-A checkpoint is a folder `checkpoints/ckpt-<step>-<attempt>/`. Its `manifest.json` is written last
-and names every other file with size and sha256, so a checkpoint is whole or it is not one.
+What a checkpoint is, and when it is whole, stands in `kwanzaa_compute.store.checkpoints`.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kwanzaa_compute.errors import CheckpointError, StoreMissingError
-from kwanzaa_compute.store.folder import CHECKPOINTS, RunFolder
+from kwanzaa_compute.errors import CheckpointError
+from kwanzaa_compute.store.checkpoints import (
+    MANIFEST,
+    CheckpointName,
+    fetch_checkpoint,
+    list_checkpoints,
+    that_count,
+)
+from kwanzaa_compute.store.folder import ResumePoint, RunFolder
 from kwanzaa_compute.store.objects import Store
 
-MANIFEST = "manifest.json"
-TENSORS = "state.safetensors"
-STATE = "state.json"
-_NAME = re.compile(r"ckpt-(\d{1,12})-(\d{1,6})")
-
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class CheckpointName:
-    """Where a checkpoint stands: later steps sort after earlier ones, then later attempts."""
-
-    step: int
-    attempt: int
-
-    def __str__(self) -> str:
-        return f"ckpt-{self.step}-{self.attempt}"
-
-    @property
-    def prefix(self) -> str:
-        """Its folder in the store."""
-        return f"{CHECKPOINTS}/{self}"
-
-    @classmethod
-    def parse(cls, text: str) -> "CheckpointName | None":
-        """The name in `text`; None where it is not one."""
-        match = _NAME.fullmatch(text)
-        return cls(int(match[1]), int(match[2])) if match else None
-
-
-def list_checkpoints(store: Store) -> list[CheckpointName]:
-    """Every checkpoint folder, whole or not, the newest first."""
-    folders = {item.path.split("/")[1] for item in store.list(CHECKPOINTS) if "/" in item.path}
-    names = (CheckpointName.parse(folder) for folder in folders)
-    return sorted((name for name in names if name), reverse=True)
 
 
 def put_checkpoint(store: Store, name: CheckpointName, files: Iterable[Path]) -> None:
@@ -64,32 +35,16 @@ def put_checkpoint(store: Store, name: CheckpointName, files: Iterable[Path]) ->
     store.put(f"{name.prefix}/{MANIFEST}", json.dumps(manifest, sort_keys=True).encode())
 
 
-def fetch_checkpoint(store: Store, name: CheckpointName, target: Path) -> str:
-    """Downloads a checkpoint into `target` and checks every byte; returns what is wrong, or "".
-
-    Raises `StoreError` where the store itself fails: that says nothing about the checkpoint.
-    """
-    try:
-        entries = _entries(store.get(f"{name.prefix}/{MANIFEST}"), name)
-        for file, (digest, size) in entries.items():
-            found = store.download(f"{name.prefix}/{file}", target / file)
-            have = (target / file).stat().st_size
-            if (found, have) != (digest, size):
-                return f"{file} is not what the manifest says ({have} bytes of {size})"
-    except StoreMissingError as error:
-        return error.message
-    except ValueError as error:
-        return f"its manifest cannot be read ({error})"
-    return ""
-
-
-def newest_verified(store: Store, target: Path, say: Say) -> CheckpointName | None:
+def newest_verified(
+    store: Store, target: Path, say: Say, point: ResumePoint | None = None
+) -> CheckpointName | None:
     """Fetches the newest checkpoint that verifies into `target`; None where there never was one.
 
-    A damaged one is said and skipped. Raises `CheckpointError` where checkpoints exist and none
-    verifies: starting over at step 0 would hide the loss.
+    A damaged one is said and skipped; one that `point` sets aside is not looked at. Raises
+    `CheckpointError` where checkpoints exist and none verifies: starting over at step 0 would
+    hide the loss.
     """
-    names = list_checkpoints(store)
+    names = that_count(list_checkpoints(store), point)
     whole_once = 0
     for name in names:
         if not store.exists(f"{name.prefix}/{MANIFEST}"):
@@ -100,6 +55,11 @@ def newest_verified(store: Store, target: Path, say: Say) -> CheckpointName | No
         if not wrong:
             return name
         say(f"checkpoint {name} is damaged and skipped: {wrong}")
+    if point is not None:
+        raise CheckpointError(
+            f"{point.checkpoint}, from which this run was to go on, does not verify any more",
+            mend="choose another checkpoint: kwanzaa resume RUN --from checkpoint-STEP",
+        )
     if whole_once:
         raise CheckpointError(
             f"none of the {whole_once} checkpoints in {store.url} verifies",
@@ -157,6 +117,8 @@ class Shelf:
     store: Store
     scratch: Path
     keep: int | None
+    point: ResumePoint | None = None
+    """What the user set aside is neither counted nor deleted: it can be taken up again."""
     known: dict[CheckpointName, bool] = field(default_factory=dict)
 
     def add(self, name: CheckpointName, files: Iterable[Path]) -> str:
@@ -176,7 +138,7 @@ class Shelf:
 
     def rotate(self, best: CheckpointName | None) -> list[CheckpointName]:
         """Deletes what is superseded, and returns it. Raises `StoreError` where the store fails."""
-        names = list_checkpoints(self.store)
+        names = that_count(list_checkpoints(self.store), self.point)
         verified: set[CheckpointName] = set()
         for name in names:
             if self.keep is None or len(verified) >= self.keep:
@@ -186,19 +148,3 @@ class Shelf:
         for name in gone:
             delete_checkpoint(self.store, name)
         return gone
-
-
-def _entries(data: bytes, name: CheckpointName) -> dict[str, tuple[str, int]]:
-    """File -> (sha256, size). Raises ValueError where the manifest is not this checkpoint's."""
-    try:
-        manifest = json.loads(data)
-        files = manifest["files"]
-        named = CheckpointName(manifest["step"], manifest["attempt"])
-        entries = {str(k): (str(v["sha256"]), int(v["size"])) for k, v in files.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"it lacks {error}") from error
-    if not {TENSORS, STATE} <= entries.keys() or any("/" in name for name in entries):
-        raise ValueError("it does not name the files of a checkpoint")
-    if named != name:
-        raise ValueError(f"it is that of {named}")
-    return entries

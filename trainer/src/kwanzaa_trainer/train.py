@@ -8,6 +8,7 @@ from typing import Any
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import RunError
+from kwanzaa_compute.store.checkpoints import CheckpointName, fetch_checkpoint
 from kwanzaa_compute.store.folder import Done, TrainingPhase
 from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.charts import make_charts
@@ -17,7 +18,7 @@ from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
 from kwanzaa_trainer.learner import make_learner
 from kwanzaa_trainer.loading import Loaded, give_memory_back, load
 from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, learn
-from kwanzaa_trainer.manifest import CheckpointName, Shelf, fetch_checkpoint, newest_verified
+from kwanzaa_trainer.manifest import Shelf, newest_verified
 from kwanzaa_trainer.memory import Footing
 from kwanzaa_trainer.model import base_sha256
 from kwanzaa_trainer.packing import Row, one_by_one, pack
@@ -120,7 +121,12 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
         eval=held_out,
         pad_id=pad_token_id(loaded.tokenizer),
         identity=identity(inputs),
-        shelf=Shelf(site.folder.store, site.work / "read-back", config.save_total_limit),
+        shelf=Shelf(
+            site.folder.store,
+            site.work / "read-back",
+            config.save_total_limit,
+            site.folder.resume_point(),
+        ),
         scratch=site.work,
         journal=site.journal,
         charts=make_charts(config, site.work),
@@ -169,12 +175,13 @@ def _rows(data: DataSet, config: TrainingConfig) -> list[Row]:
 
 
 def _resume(site: Site, training: Training) -> None:
-    """Takes up the newest verified checkpoint, where there is one."""
+    """Takes up the newest verified checkpoint that counts, where there is one."""
     folder = site.work / "resumed"
     name = newest_verified(
         site.folder.store,
         folder,
         lambda text: site.journal.say("damaged_checkpoint", text, level="warning"),
+        training.shelf.point,
     )
     if name is None:
         return
