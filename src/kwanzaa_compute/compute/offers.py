@@ -5,12 +5,12 @@ asked its last answer counts, or its rows of the bundled snapshot, whichever is 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.compute.price_cache import FOLDER, PriceCache
-from kwanzaa_compute.errors import KwanzaaError, TransientError
+from kwanzaa_compute.errors import CredentialsError, KwanzaaError, TransientError
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.market.prices import bundled_offers
@@ -33,6 +33,8 @@ class ForSale:
     offers: tuple[Offer, ...]
     warnings: Mapping[str, str]
     live: frozenset[str] = frozenset()
+    without_key: frozenset[str] = frozenset()
+    """Those that could not be asked because a credential is missing or refused."""
     cached: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,7 +52,8 @@ def ask_providers(compute: "Compute", names: Sequence[str]) -> ForSale:
         if not compute.catalogue.providers[name].simulated:  # nobody's prices
             cache.keep(name, offers, now)
     found = tuple(offer for offers in sold.values() for offer in offers)
-    return ForSale(found, failed, frozenset(sold))
+    keyless = frozenset(n for n, a in answers.items() if isinstance(a, CredentialsError))
+    return ForSale(found, failed, frozenset(sold), keyless)
 
 
 def _answers(
@@ -99,22 +102,23 @@ def known_offers(compute: "Compute", wanted: Sequence[str] = (), *, offline: boo
             rest += last.offers
         else:
             rest += ours
-    return ForSale((*for_sale.offers, *rest), for_sale.warnings, for_sale.live, cached)
+    return replace(for_sale, offers=(*for_sale.offers, *rest), cached=cached)
 
 
 def at_todays_price(for_sale: ForSale, ranked: Sequence[Candidate]) -> list[Candidate]:
     """Those of providers that have answered: a cached or bundled price is nobody's quote.
 
-    Raises `TransientError` where there are candidates, and none of their providers has.
+    Raises `CredentialsError` or `TransientError` where there are candidates, and none of their
+    providers has.
     """
     asked = [candidate for candidate in ranked if candidate.offer.provider in for_sale.live]
     if ranked and not asked:
         silent = sorted({candidate.offer.provider for candidate in ranked})
         why = "; ".join(f"{n}: {for_sale.warnings.get(n, 'was not asked')}" for n in silent)
-        raise TransientError(
-            f"nothing that fits can be bought at an old price ({why})",
-            mend="try again, or see kwanzaa doctor; nothing was started",
-        )
+        message = f"nothing that fits can be bought at an old price ({why})"
+        if for_sale.without_key.issuperset(silent):
+            raise CredentialsError(message, mend="kwanzaa providers says which key each one needs")
+        raise TransientError(message, mend="try again, or see kwanzaa doctor; nothing was started")
     return asked
 
 

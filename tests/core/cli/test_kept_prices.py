@@ -23,7 +23,7 @@ from pathlib import Path
 
 from kwanzaa_compute.drivers.contract import Deadline, Feature, ProviderInfo
 from kwanzaa_compute.drivers.plugins import hookimpl
-from kwanzaa_compute.errors import CredentialsError
+from kwanzaa_compute.errors import TransientError
 from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.market.offers import Availability, Offer
 
@@ -60,7 +60,7 @@ class Driver:
         return []
 
     def classify(self, error):
-        return CredentialsError("no price list")
+        return TransientError("no price list")
 '''
 
 

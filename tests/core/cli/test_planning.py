@@ -171,12 +171,21 @@ def test_explain_shows_memory_line_by_line_and_set_up_against_speed(cli: Cli, co
 
 
 @pytest.mark.usefixtures("snapshot_day")
-def test_a_provider_that_is_not_installed_can_be_planned_for(cli: Cli, config: Path) -> None:
+def test_a_provider_that_cannot_be_asked_can_be_planned_for(cli: Cli, config: Path) -> None:
     plan = cli("plan", config, "--offline", "--provider", "runpod", "--json")
     assert plan.code == 0
     assert {c["offer"]["provider"] for c in plan.json["candidates"]} == {"runpod"}
     assert cli("plan", config, "--offline", "--provider", "runpot").code == 2
-    assert cli("train", config, "--provider", "runpod", "--yes", "--max-usd", "1").code == 4
+
+
+@pytest.mark.usefixtures("snapshot_day")
+def test_a_provider_without_its_key_is_planned_for_and_not_trained_on(
+    cli: Cli, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUNPOD_API_KEY", raising=False)
+    refused = cli("train", config, "--provider", "runpod", "--yes", "--max-usd", "1")
+    assert refused.code == 3
+    assert "RUNPOD_API_KEY is not set" in refused.err
 
 
 @pytest.mark.usefixtures("snapshot_day")
