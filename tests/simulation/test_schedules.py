@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kwanzaa_compute.runs.ledger import integrity
 from kwanzaa_compute.runs.records import RunState
+from kwanzaa_compute.runs.schema import integrity
 from kwanzaa_compute.testing.hostile import Outcome, shrink, survive
 from kwanzaa_compute.testing.schedules import draw
 

@@ -39,7 +39,8 @@ from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
 
 if TYPE_CHECKING:
-    from kwanzaa_compute.runs.supervisor import Step, Supervisor
+    from kwanzaa_compute.runs.step import Step
+    from kwanzaa_compute.runs.supervisor import Supervisor
 
 MOST_CANDIDATES = 20
 

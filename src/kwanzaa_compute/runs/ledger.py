@@ -5,79 +5,42 @@ change by a watcher is fenced: it happens only while that watcher holds the run'
 """
 
 import json
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import fields, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, UsageError
+from kwanzaa_compute.errors import BudgetError, KwanzaaError, LeaseLostError, UsageError
+from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.market.speed import SpeedReceipt
+from kwanzaa_compute.runs import schema
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
-    AttemptState,
     Event,
-    Fault,
+    Held,
     Lease,
-    Move,
+    Project,
     RunRecord,
     RunState,
     Wish,
 )
+from kwanzaa_compute.runs.rows import ATTEMPTS, RUNS, dollars, micro, text
+from kwanzaa_compute.runs.spending import asked_usd, committed_usd, spent_usd
 
-BUSY_TIMEOUT_S = 30.0
-_MICRO = Decimal(1_000_000)
-
-R = TypeVar("R", RunRecord, AttemptRecord)
-
-_MIGRATIONS: Sequence[str] = (
-    """
-    CREATE TABLE runs (
-        id TEXT PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, store_url TEXT NOT NULL,
-        state TEXT NOT NULL, wish TEXT NOT NULL, created_at REAL NOT NULL, config TEXT NOT NULL,
-        candidates TEXT NOT NULL, max_usd INTEGER, max_hours REAL NOT NULL,
-        output_dir TEXT NOT NULL, estimate_usd INTEGER,
-        resumed_at REAL NOT NULL, ended_at REAL, reason TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE attempts (
-        run_id TEXT NOT NULL REFERENCES runs (id), number INTEGER NOT NULL,
-        name TEXT NOT NULL UNIQUE, provider TEXT NOT NULL, offer_id TEXT NOT NULL,
-        region TEXT NOT NULL, gpu TEXT NOT NULL, spot INTEGER NOT NULL,
-        usd_per_hour INTEGER NOT NULL, billing_step_s INTEGER NOT NULL, minimum_s INTEGER NOT NULL,
-        max_hours REAL NOT NULL, state TEXT NOT NULL, intended_at REAL NOT NULL,
-        machine_id TEXT NOT NULL, beat_sequence INTEGER NOT NULL, beat_changed_at REAL,
-        phase TEXT NOT NULL, step INTEGER NOT NULL, checkpoint TEXT NOT NULL,
-        asked_to_stop_at REAL, absent_since REAL, ending TEXT, ending_at REAL,
-        fault TEXT NOT NULL, reason TEXT NOT NULL, exit_code INTEGER, closed_at REAL,
-        PRIMARY KEY (run_id, number)
-    ) STRICT;
-    CREATE INDEX open_attempts ON attempts (run_id) WHERE state <> 'closed';
-    CREATE TABLE leases (
-        run_id TEXT PRIMARY KEY, holder TEXT NOT NULL, token INTEGER NOT NULL,
-        expires_at REAL NOT NULL
-    ) STRICT;
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, at REAL NOT NULL, kind TEXT NOT NULL,
-        message TEXT NOT NULL, details TEXT NOT NULL
-    ) STRICT;
-    CREATE INDEX events_of_run ON events (run_id, id);
-    """,
-    """
-    CREATE TABLE speeds (
-        run_id TEXT PRIMARY KEY REFERENCES runs (id), at REAL NOT NULL, gpu TEXT NOT NULL,
-        expected_tokens_per_s REAL NOT NULL, actual_tokens_per_s REAL NOT NULL
-    ) STRICT;
-    """,
+_SEEN = (
+    "beat_sequence",
+    "beat_changed_at",
+    "phase",
+    "step",
+    "checkpoint",
+    "absent_since",
+    "exit_code",
 )
-
-_MONEY = frozenset({"max_usd", "estimate_usd", "usd_per_hour"})
-_ENUMS: Mapping[str, Mapping[str, type]] = {
-    "runs": {"state": RunState, "wish": Wish},
-    "attempts": {"state": AttemptState, "ending": Move, "fault": Fault, "spot": bool},
-}
+"""What a look can change of an attempt; everything else is a decision."""
+_OURS = "run_id = ? AND token = ? AND holder = ?"
 
 
 class Ledger:
@@ -86,18 +49,10 @@ class Ledger:
     def __init__(self, path: Path | str, clock: Clock) -> None:
         """Opens or creates the ledger at `path`, mode 0600; a newer schema is refused."""
         self._clock = clock
-        if not str(path).startswith("file:"):
-            path = Path(path)
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.touch(mode=0o600)
-        self._db = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=str(path).startswith("file:")
-        )
-        self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        self._migrate()
+        self._db = schema.connect(path)
+        if schema.version(self._db) != len(schema.MIGRATIONS):  # who only reads waits for nobody
+            with self._transaction():
+                schema.migrate(self._db)
 
     def close(self) -> None:
         """Releases the database."""
@@ -108,28 +63,33 @@ class Ledger:
     def add_run(self, run: RunRecord) -> None:
         """Remembers a run before anything is spent on it."""
         with self._transaction():
-            self._insert("runs", run)
+            self._db.execute(RUNS.insert, RUNS.written(run))
 
     def run(self, run_id: str) -> RunRecord:
         """The run of this id, or of a unique beginning of it; `UsageError` where there is none."""
-        exact = self._db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        exact = self._db.execute(f"{RUNS.select} WHERE id = ?", (run_id,)).fetchone()
         if exact:
-            return _read("runs", RunRecord, exact)
+            return RUNS.read(exact)
         escaped = run_id.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
         rows = self._db.execute(
-            r"SELECT * FROM runs WHERE id LIKE ? ESCAPE '\' LIMIT 2", (f"{escaped}%",)
+            rf"{RUNS.select} WHERE id LIKE ? ESCAPE '\' LIMIT 2", (f"{escaped}%",)
         ).fetchall()
         if not rows:
             raise UsageError(f"there is no run {run_id!r}", mend="kwanzaa runs")
         if len(rows) > 1:
             raise UsageError(f"{run_id!r} begins the names of several runs", mend="kwanzaa runs")
-        return _read("runs", RunRecord, rows[0])
+        return RUNS.read(rows[0])
 
     def runs(self, *, only_open: bool = False) -> list[RunRecord]:
         """All runs, or those that are not final, newest first."""
         where = "WHERE state = 'running'" if only_open else ""
-        query = f"SELECT * FROM runs {where} ORDER BY created_at DESC, id"  # noqa: S608 -- constants
-        return [_read("runs", RunRecord, row) for row in self._db.execute(query)]
+        query = f"{RUNS.select} {where} ORDER BY created_at DESC, id"
+        return [RUNS.read(row) for row in self._db.execute(query)]
+
+    def open_runs(self) -> list[str]:
+        """The ids of all runs that are not final, newest first."""
+        query = "SELECT id FROM runs WHERE state = 'running' ORDER BY created_at DESC, id"
+        return [row[0] for row in self._db.execute(query)]
 
     def set_wish(self, run_id: str, wish: Wish) -> None:
         """What the user wants; needs no lease, for it binds whoever holds it."""
@@ -141,13 +101,14 @@ class Ledger:
 
     def reopen(self, run_id: str, *, candidates: str, max_usd: Decimal | None) -> None:
         """Makes a final run RUNNING again, with fresh candidates and cap."""
+        cap = None if max_usd is None else micro("max_usd", max_usd)
         with self._transaction():
             if self.run(run_id).state is RunState.RUNNING:
                 raise UsageError(f"run {run_id} is still running", mend=f"kwanzaa watch {run_id}")
             self._db.execute(
                 "UPDATE runs SET state = 'running', wish = 'run', reason = '', ended_at = NULL,"
                 " candidates = ?, max_usd = ?, resumed_at = ? WHERE id = ?",
-                (candidates, _micro("max_usd", max_usd), self._clock.now(), run_id),
+                (candidates, cap, self._clock.now(), run_id),
             )
 
     def end_run(self, lease: Lease, state: RunState, reason: str) -> None:
@@ -166,75 +127,153 @@ class Ledger:
     # -- attempts -----------------------------------------------------------------------------
 
     def add_attempt(self, lease: Lease, attempt: AttemptRecord) -> None:
-        """Writes the intent to launch. It is durable when this returns, before any money flows."""
+        """Writes the intent to launch. It is durable when this returns, before any money flows.
+
+        Raises `BudgetError` where the project's cap does not cover it beside all other attempts:
+        asked and written in one transaction, so two runs never take the same dollars.
+        """
         with self._fenced(lease):
             open_already = self._db.execute(
                 "SELECT 1 FROM attempts WHERE run_id = ? AND state <> 'closed'", (attempt.run_id,)
             ).fetchone()
             if open_already:
                 raise KwanzaaError("a run has one open attempt at a time")
-            self._insert("attempts", attempt)
+            left = self.project_left_usd() if attempt.usd_per_hour else None
+            if left is not None and asked_usd(attempt) > left:
+                raise BudgetError(
+                    f"only ${max(left, Decimal(0)):.2f} of the project's cap are not taken",
+                    mend="wait until other runs have ended, or raise it: kwanzaa budget --max-usd",
+                )
+            self._db.execute(ATTEMPTS.insert, ATTEMPTS.written(attempt))
 
     def update_attempt(self, lease: Lease, attempt: AttemptRecord, **changes: Any) -> AttemptRecord:
         """Writes some fields of an attempt, and returns the attempt with them."""
         changed = replace(attempt, **changes)
-        values = _written(changed)
-        names = ", ".join(f"{name} = ?" for name in changes)
+        names = tuple(changes)
+        places = ", ".join(f"{name} = ?" for name in names)
         with self._fenced(lease):
             self._db.execute(
-                f"UPDATE attempts SET {names} WHERE run_id = ? AND number = ?",  # noqa: S608 -- field names
-                (*(values[name] for name in changes), attempt.run_id, attempt.number),
+                f"UPDATE attempts SET {places} WHERE run_id = ? AND number = ?",  # noqa: S608 -- field names
+                (*ATTEMPTS.written(changed, names), attempt.run_id, attempt.number),
             )
         return changed
 
+    def remember(self, looks: Sequence[tuple[Lease, AttemptRecord]], ttl_s: float) -> list[Lease]:
+        """Writes what looks have shown of attempts, all in one transaction, and renews the leases.
+
+        Returns the leases that hold. Of a run that somebody else has had since, nothing is written.
+        """
+        now = self._clock.now()
+        places = ", ".join(f"{name} = ?" for name in _SEEN)
+        held: list[Lease] = []
+        with self._transaction():
+            for lease, attempt in looks:
+                if not self._renewed(lease, now + ttl_s):
+                    continue
+                held.append(replace(lease, expires_at=now + ttl_s))
+                self._db.execute(
+                    f"UPDATE attempts SET {places} WHERE run_id = ? AND number = ?",  # noqa: S608
+                    (*ATTEMPTS.written(attempt, _SEEN), attempt.run_id, attempt.number),
+                )
+        return held
+
     def attempts(self, run_id: str) -> list[AttemptRecord]:
         """The run's attempts, oldest first."""
-        rows = self._db.execute(
-            "SELECT * FROM attempts WHERE run_id = ? ORDER BY number", (run_id,)
-        )
-        return [_read("attempts", AttemptRecord, row) for row in rows]
+        query = f"{ATTEMPTS.select} WHERE run_id = ? ORDER BY number"
+        return [ATTEMPTS.read(row) for row in self._db.execute(query, (run_id,))]
+
+    def last_attempt(self, run_id: str) -> AttemptRecord | None:
+        """The run's newest attempt; None before its first."""
+        query = f"{ATTEMPTS.select} WHERE run_id = ? ORDER BY number DESC LIMIT 1"
+        row = self._db.execute(query, (run_id,)).fetchone()
+        return None if row is None else ATTEMPTS.read(row)
+
+    def attempt_named(self, name: str) -> AttemptRecord | None:
+        """The attempt whose machine bears this name; None where there is none."""
+        row = self._db.execute(f"{ATTEMPTS.select} WHERE name = ?", (name,)).fetchone()
+        return None if row is None else ATTEMPTS.read(row)
 
     def open_attempts(self) -> list[AttemptRecord]:
         """Every attempt that may still cost money."""
-        rows = self._db.execute(
-            "SELECT * FROM attempts WHERE state <> 'closed' ORDER BY intended_at"
-        )
-        return [_read("attempts", AttemptRecord, row) for row in rows]
+        query = f"{ATTEMPTS.select} WHERE state <> 'closed' ORDER BY intended_at"
+        return [ATTEMPTS.read(row) for row in self._db.execute(query)]
+
+    # -- the project --------------------------------------------------------------------------
+
+    def project(self) -> Project:
+        """The cap on all runs together, and what they have cost and may cost."""
+        row = self._db.execute("SELECT max_usd FROM project").fetchone()
+        now = self._clock.now()
+        query = f"{ATTEMPTS.select} WHERE usd_per_hour > 0"
+        attempts = [ATTEMPTS.read(row) for row in self._db.execute(query)]
+        committed = sum((committed_usd(attempt, now) for attempt in attempts), Decimal(0))
+        return Project(dollars(row[0]) if row else None, spent_usd(attempts, now), committed)
+
+    def project_left_usd(self) -> Decimal | None:
+        """What the project's cap leaves to commit; None where there is no cap."""
+        capped = self._db.execute("SELECT 1 FROM project").fetchone()
+        return self.project().left_usd if capped else None
+
+    def set_project_cap(self, max_usd: Decimal | None) -> None:
+        """Caps what all runs may cost together, those of the past included; None: no cap."""
+        with self._transaction():
+            self._db.execute("DELETE FROM project")
+            if max_usd is not None:
+                self._db.execute("INSERT INTO project VALUES (?)", (micro("max_usd", max_usd),))
 
     # -- leases -------------------------------------------------------------------------------
 
     def take_lease(self, run_id: str, holder: str, ttl_s: float) -> Lease | None:
         """Takes or renews the lease on a run; None while another holder's has not expired."""
-        now = self._clock.now()
         with self._transaction():
-            row = self._db.execute("SELECT * FROM leases WHERE run_id = ?", (run_id,)).fetchone()
-            if row and row["holder"] != holder and row["expires_at"] > now:
-                return None
-            token = 1 if row is None else row["token"] + (row["holder"] != holder)
-            lease = Lease(run_id, holder, token, now + ttl_s)
-            self._db.execute(
-                "INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET"
-                " holder = excluded.holder, token = excluded.token,"
-                " expires_at = excluded.expires_at",
-                (run_id, holder, token, lease.expires_at),
-            )
-        return lease
+            return self._take(run_id, holder, ttl_s)
+
+    def take_leases(self, run_ids: Sequence[str], holder: str, ttl_s: float) -> list[Held]:
+        """The same for many runs in one transaction: those that are ours now, as they stand."""
+        held: list[Held] = []
+        with self._transaction():
+            for run_id in run_ids:
+                lease = self._take(run_id, holder, ttl_s)
+                if lease is not None:
+                    held.append(Held(lease, self.run(run_id), self.last_attempt(run_id)))
+        return held
+
+    def _take(self, run_id: str, holder: str, ttl_s: float) -> Lease | None:
+        now = self._clock.now()
+        row = self._db.execute("SELECT * FROM leases WHERE run_id = ?", (run_id,)).fetchone()
+        if row and row["holder"] != holder and row["expires_at"] > now:
+            return None
+        token = 1 if row is None else row["token"] + (row["holder"] != holder)
+        self._db.execute(
+            "INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET"
+            " holder = excluded.holder, token = excluded.token, expires_at = excluded.expires_at",
+            (run_id, holder, token, now + ttl_s),
+        )
+        return Lease(run_id, holder, token, now + ttl_s)
 
     def renew_lease(self, lease: Lease, ttl_s: float) -> Lease:
-        """Makes a lease that still holds last longer; raises `LeaseLostError` where it does not."""
-        with self._fenced(lease):
-            renewed = replace(lease, expires_at=self._clock.now() + ttl_s)
-            self._db.execute(
-                "UPDATE leases SET expires_at = ? WHERE run_id = ?",
-                (renewed.expires_at, lease.run_id),
-            )
-        return renewed
+        """Makes a lease last longer, even one that has run out while nobody else took the run.
+
+        Raises `LeaseLostError` where somebody else has had it since: what was seen is stale then.
+        """
+        until = self._clock.now() + ttl_s
+        with self._transaction():
+            if not self._renewed(lease, until):
+                raise _lost(lease)
+        return replace(lease, expires_at=until)
+
+    def _renewed(self, lease: Lease, until: float) -> bool:
+        changed = self._db.execute(
+            f"UPDATE leases SET expires_at = ? WHERE {_OURS} AND expires_at > 0",  # noqa: S608
+            (until, lease.run_id, lease.token, lease.holder),
+        )
+        return changed.rowcount == 1
 
     def release_lease(self, lease: Lease) -> None:
         """Lets another watcher take over at once."""
         with self._transaction():
             self._db.execute(
-                "UPDATE leases SET expires_at = 0 WHERE run_id = ? AND token = ? AND holder = ?",
+                f"UPDATE leases SET expires_at = 0 WHERE {_OURS}",  # noqa: S608 -- a constant
                 (lease.run_id, lease.token, lease.holder),
             )
 
@@ -246,14 +285,11 @@ class Ledger:
     def check_lease(self, lease: Lease) -> None:
         """Raises `LeaseLostError` unless the lease still holds: ask before touching a machine."""
         row = self._db.execute(
-            "SELECT 1 FROM leases WHERE run_id = ? AND token = ? AND holder = ? AND expires_at > ?",
+            f"SELECT 1 FROM leases WHERE {_OURS} AND expires_at > ?",  # noqa: S608 -- a constant
             (lease.run_id, lease.token, lease.holder, self._clock.now()),
         ).fetchone()
         if row is None:
-            raise LeaseLostError(
-                f"another watcher has taken over run {lease.run_id}",
-                mend=f"kwanzaa show {lease.run_id}",
-            )
+            raise _lost(lease)
 
     def watcher(self, run_id: str) -> str | None:
         """Who holds an unexpired lease on the run; None where nobody watches it."""
@@ -262,6 +298,23 @@ class Ledger:
             (run_id, self._clock.now()),
         ).fetchone()
         return row["holder"] if row else None
+
+    def be_present(self, holder: str, ttl_s: float) -> None:
+        """Says that this watcher sees all open runs through, and will for so many seconds."""
+        now = self._clock.now()
+        with self._transaction():
+            self._db.execute("DELETE FROM watchers WHERE expires_at <= ?", (now,))
+            self._db.execute("INSERT OR REPLACE INTO watchers VALUES (?, ?)", (holder, now + ttl_s))
+
+    def be_absent(self, holder: str) -> None:
+        """Says that this watcher leaves."""
+        with self._transaction():
+            self._db.execute("DELETE FROM watchers WHERE holder = ?", (holder,))
+
+    def watchers(self) -> list[str]:
+        """The watchers that see all open runs through just now."""
+        query = "SELECT holder FROM watchers WHERE expires_at > ? ORDER BY holder"
+        return [row[0] for row in self._db.execute(query, (self._clock.now(),))]
 
     # -- events -------------------------------------------------------------------------------
 
@@ -274,7 +327,7 @@ class Ledger:
                     run_id,
                     self._clock.now(),
                     kind,
-                    _text(message),
+                    text(message),
                     json.dumps(details, sort_keys=True),
                 ),
             )
@@ -297,7 +350,7 @@ class Ledger:
                 (
                     run_id,
                     self._clock.now(),
-                    _text(receipt.gpu),
+                    text(receipt.gpu),
                     receipt.expected_tokens_per_s,
                     receipt.actual_tokens_per_s,
                 ),
@@ -315,10 +368,13 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
+        failpoint("ledger.begin")
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            failpoint("ledger.commit")
             self._db.execute("COMMIT")
+            failpoint("ledger.committed")
         except BaseException:
             if self._db.in_transaction:  # a full disk has rolled it back already
                 self._db.execute("ROLLBACK")
@@ -330,58 +386,8 @@ class Ledger:
             self.check_lease(lease)
             yield
 
-    def _migrate(self) -> None:
-        if self._db.execute("PRAGMA user_version").fetchone()[0] == len(_MIGRATIONS):
-            return  # opening to read does not wait for whoever writes
-        with self._transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version > len(_MIGRATIONS):
-                raise UsageError(
-                    "the ledger was written by a newer version of kwanzaa-compute",
-                    mend="pip install --upgrade kwanzaa-compute",
-                )
-            for script in _MIGRATIONS[version:]:
-                for statement in filter(str.strip, script.split(";")):
-                    self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
 
-    def _insert(self, table: str, record: RunRecord | AttemptRecord) -> None:
-        values = _written(record)
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
-        self._db.execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks})",  # noqa: S608 -- our own field names
-            tuple(values.values()),
-        )
-
-
-def _micro(name: str, usd: Decimal | None) -> int | None:
-    """Millionths of a dollar, rounded against us: a cap down, whatever is to be paid up."""
-    if usd is None:
-        return None
-    rounding = ROUND_FLOOR if name == "max_usd" else ROUND_CEILING
-    return int((usd * _MICRO).to_integral_value(rounding))
-
-
-def _text(value: Any) -> Any:
-    """Strings that SQLite can keep: providers and machines may send halves of surrogate pairs."""
-    return value.encode(errors="replace").decode() if type(value) is str else value
-
-
-def _written(record: RunRecord | AttemptRecord) -> dict[str, Any]:
-    values = {f.name: getattr(record, f.name) for f in fields(record)}
-    return {n: _micro(n, v) if n in _MONEY else _text(v) for n, v in values.items()}
-
-
-def _read(table: str, kind: type[R], row: sqlite3.Row) -> R:
-    values = dict(row)
-    for name, enum in _ENUMS[table].items():
-        values[name] = None if values[name] is None else enum(values[name])
-    for name in _MONEY & values.keys():
-        values[name] = None if values[name] is None else Decimal(values[name]) / _MICRO
-    return kind(**values)
-
-
-def integrity(path: Path) -> str:
-    """SQLite's own verdict on a ledger file: "ok", or what is wrong with it."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        return str(db.execute("PRAGMA integrity_check").fetchone()[0])
+def _lost(lease: Lease) -> LeaseLostError:
+    return LeaseLostError(
+        f"another watcher has taken over run {lease.run_id}", mend=f"kwanzaa show {lease.run_id}"
+    )

@@ -71,8 +71,11 @@ class Observer:
         try:
             folder = RunFolder(self._open_store(run.store_url))
             # The done marker last: whatever the machine wrote before it is then there as well.
-            return replace(
-                seen,
+            return Seen(
+                seen.sighting,
+                seen.doubles,
+                seen.asked_at,
+                looked_at,
                 heartbeat=_sound_beat(folder.heartbeat(attempt.number)),
                 failure=_sound_failure(folder.failure(attempt.number)),
                 done=folder.done() is not None,

@@ -1,8 +1,10 @@
 """Where a run goes next when it has no machine: the first launch, and every one after it. Pure."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import takewhile
 
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.records import (
@@ -18,6 +20,9 @@ from kwanzaa_compute.runs.spending import affordable_hours, spent_usd
 
 CRASHES_WITHOUT_PROGRESS = 3
 """So many attempts in a row that end badly without a new checkpoint end the run."""
+
+FAULTS_BEFORE_MOVING_ON = 2
+"""So many passing faults of launches in a row at one place, and another place comes first."""
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 120.0
@@ -54,15 +59,27 @@ def next_launch(
     offers: Sequence[Offer],
     now: float,
     stop_reserve_s: float,
+    *,
+    project_left_usd: Decimal | None = None,
 ) -> Launch | Pause | End:
-    """What to do for a run whose attempts are all closed; `offers` are ranked, best first."""
+    """What to do for a run whose attempts are all closed; `offers` are ranked, best first.
+
+    `project_left_usd` is what the cap on all runs together leaves; None: there is none.
+    """
     # Faults from before the user's last `resume` are history; the money they cost is not.
     current = [a for a in attempts if a.intended_at >= run.resumed_at]
     return (
         _ended(run, current)
         or _hopeless(current)
         or _too_soon(current, now)
-        or _launch(run, attempts, _usable(offers, current), now, stop_reserve_s)
+        or _launch(
+            run,
+            attempts,
+            _without_flaky(_usable(offers, current), current),
+            now,
+            stop_reserve_s=stop_reserve_s,
+            project_left_usd=project_left_usd,
+        )
     )
 
 
@@ -116,15 +133,26 @@ def _hopeless(attempts: Sequence[AttemptRecord]) -> End | None:
 
 
 def _too_soon(attempts: Sequence[AttemptRecord], now: float) -> Pause | None:
-    failed = 0
-    for attempt in reversed(attempts):
-        if attempt.fault is not Fault.TRANSIENT:
-            break
-        failed += 1
+    failed = len(_passing_faults(attempts))
     if not failed:
         return None
-    until = (attempts[-1].closed_at or now) + min(FIRST_PAUSE_S * 2**failed, LONGEST_PAUSE_S)
-    return Pause(until, attempts[-1].reason) if now < until else None
+    last = attempts[-1]
+    until = (last.closed_at or now) + min(FIRST_PAUSE_S * 2**failed, LONGEST_PAUSE_S)
+    until = max(until, last.retry_at or 0.0)
+    return Pause(until, last.reason) if now < until else None
+
+
+def _passing_faults(attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:
+    """The newest attempts in a row whose launch may succeed another time, newest first."""
+    return list(takewhile(lambda a: a.fault is Fault.TRANSIENT, reversed(attempts)))
+
+
+def _without_flaky(offers: Sequence[Offer], attempts: Sequence[AttemptRecord]) -> list[Offer]:
+    """The offers, with a place that failed again and again behind those that did not."""
+    failures = Counter(_place(a) for a in _passing_faults(attempts))
+    return sorted(
+        offers, key=lambda o: failures[o.provider, o.id, o.region] // FAULTS_BEFORE_MOVING_ON
+    )
 
 
 def _usable(offers: Sequence[Offer], attempts: Sequence[AttemptRecord]) -> list[Offer]:
@@ -150,12 +178,14 @@ def _launch(
     attempts: Sequence[AttemptRecord],
     offers: Sequence[Offer],
     now: float,
+    *,
     stop_reserve_s: float,
+    project_left_usd: Decimal | None,
 ) -> Launch | End:
     if not offers:
-        reason = attempts[-1].reason if attempts else "the plan has no offer"
-        return End(RunState.NO_CAPACITY, f"no offer is left to try; the last said: {reason}")
-    left = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
+        return _nothing_left([a for a in attempts if a.intended_at >= run.resumed_at])
+    own = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
+    left = min((usd for usd in (own, project_left_usd) if usd is not None), default=None)
     lived_h = sum(a.billed_s(now) for a in attempts if a.intended_at >= run.resumed_at) / 3600
     for offer in offers:
         rate = offer.usd_per_hour or Decimal(0)
@@ -171,9 +201,23 @@ def _launch(
         )
         if hours >= SHORTEST_USEFUL_HOURS:
             return Launch(offer, hours)
-    return End(RunState.CAPPED, _too_little(left, run.max_hours - lived_h))
+    whose = "cap" if left is None or left == own else "project's cap"
+    return End(RunState.CAPPED, _too_little(left, whose, run.max_hours - lived_h))
 
 
-def _too_little(left: Decimal | None, hours: float) -> str:
-    money = "" if left is None else f"${max(left, Decimal(0)):.2f} of the cap and "
+def _nothing_left(attempts: Sequence[AttemptRecord]) -> End:
+    """Every offer was refused: what a user can mend comes before what only time mends."""
+    reason = attempts[-1].reason if attempts else "the plan has no offer"
+    faults = {attempt.fault for attempt in attempts}
+    state = RunState.NO_CAPACITY
+    if Fault.CAPACITY not in faults:
+        if Fault.CREDENTIALS in faults:
+            state = RunState.NO_ACCESS
+        elif Fault.QUOTA in faults:
+            state = RunState.NO_QUOTA
+    return End(state, f"no offer is left to try; the last said: {reason}")
+
+
+def _too_little(left: Decimal | None, whose: str, hours: float) -> str:
+    money = "" if left is None else f"${max(left, Decimal(0)):.2f} of the {whose} and "
     return f"{money}{max(hours, 0):.2f} h of the time limit are left: too little for any offer"

@@ -19,9 +19,9 @@ from kwanzaa_compute.drivers.contract import Deadline, ProviderInfo
 from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
 from kwanzaa_compute.errors import LeaseLostError, StoreError
 from kwanzaa_compute.runs.ledger import Ledger
-from kwanzaa_compute.runs.observation import Seen
-from kwanzaa_compute.runs.records import AttemptRecord, Lease, RunState
-from kwanzaa_compute.runs.supervisor import Supervisor
+from kwanzaa_compute.runs.records import RunState
+from kwanzaa_compute.runs.step import Step
+from kwanzaa_compute.runs.supervisor import Look, Supervisor
 from kwanzaa_compute.store import Store
 from kwanzaa_compute.testing.chance import Chance, Strike
 from kwanzaa_compute.testing.fakeclock import FakeClock
@@ -102,10 +102,11 @@ class World:
         # What was seen by a watcher that died before it could write it down was not seen.
         self.noted: dict[str, float] = {}
         self.cloud.sim.may_blink = self._may_blink
+        run = sample_run(*schedule.offers)
         for number in range(schedule.runs):
             self.ledger.add_run(
-                sample_run(
-                    *schedule.offers,
+                replace(
+                    run,
                     id=f"r{number}",
                     store_url=f"memory://r{number}",
                     created_at=self.clock.at,
@@ -136,8 +137,7 @@ class World:
     @property
     def open(self) -> int:
         """How many runs are not final."""
-        query = "SELECT count(*) FROM runs WHERE state = 'running'"
-        return int(self.ledger._db.execute(query).fetchone()[0])  # noqa: SLF001 -- so often
+        return self.schedule.runs - len(self.judge.final)
 
     def _may_blink(self, machine: SimMachine) -> bool:
         return machine.listed and self.noted.get(machine.id, 0.0) > machine.blind_until
@@ -167,6 +167,7 @@ class Watcher:
         self.number = number
         skew_s = (0.0, 1.0, -1.0)[number % 3] * world.schedule.skew_s
         self.clock = world.clock.clock(skew_s=skew_s)
+        self.mortal = world.schedule.crashes > 0
         self.life = 0
         self.dead = False
         self._ledger: Ledger | None = None
@@ -200,7 +201,8 @@ class Watcher:
 
     def _open_store(self, url: str) -> Store:
         folder = self.world.cloud.stores.open(url)
-        store: Any = Mortal(folder, self, {}, fails=self._store_fails)
+        troubled = self.world.schedule.store_slow or self.world.schedule.store_errors
+        store: Any = Mortal(folder, self, {}, fails=self._store_fails if troubled else None)
         return store  # type: ignore[no-any-return]
 
     def _store_fails(self) -> None:
@@ -266,11 +268,11 @@ class _Noting(Supervisor):
         super().__init__(*parts, **more)
         self._noted = noted
 
-    def _remember(self, lease: Lease, attempt: AttemptRecord, seen: Seen) -> AttemptRecord:
-        attempt = super()._remember(lease, attempt, seen)
-        if seen.sighting is not None and seen.sighting.may_bill:
-            self._noted(seen.sighting.machine_id)
-        return attempt
+    def _attend(self, look: Look) -> Step:
+        sighting = look.seen.sighting
+        if sighting is not None and sighting.may_bill:
+            self._noted(sighting.machine_id)
+        return super()._attend(look)
 
 
 class Mortal:
@@ -282,7 +284,7 @@ class Mortal:
         watcher: Watcher,
         checks: dict[str, Callable[..., None]],
         *,
-        fails: Callable[[], None] = lambda: None,
+        fails: Callable[[], None] | None = None,
         after: dict[str, Callable[..., None]] | None = None,
     ) -> None:
         """`checks` are called before, `after` afterwards, with the arguments; `fails` may raise."""
@@ -298,10 +300,14 @@ class Mortal:
             return value
         watcher, fails = self._watcher, self._fails
         check, after = self._checks.get(name), self._after.get(name)
+        if not (watcher.mortal or fails or check or after):
+            setattr(self, name, value)
+            return value
 
         def call(*args: Any, **more: Any) -> Any:
             watcher.boundary()
-            fails()
+            if fails is not None:
+                fails()
             if check is not None:
                 check(*args, **more)
             result = value(*args, **more)

@@ -44,7 +44,10 @@ class Judge:
         self._db = ledger._db  # noqa: SLF001 -- one row, many thousand times
         self._cloud = cloud
         self._schedule = schedule
+        self.final: set[str] = set()
+        """The runs that have come to their end."""
         self._asked: set[str] = set()
+        self._token_before = 0
         self._calls = 0
         self._live_since: dict[str, float] = {}
 
@@ -65,7 +68,11 @@ class Judge:
 
     def writes(self) -> dict[str, Callable[..., None]]:
         """Checks of what is written to the ledger."""
-        return {"update_attempt": self._update, "end_run": self._end_run}
+        return {
+            "update_attempt": self._update,
+            "end_run": self._end_run,
+            "renew_lease": self._about_to_renew,
+        }
 
     def wrote(self, watcher: Holder) -> dict[str, Callable[..., None]]:
         """Checks of what has been written to the ledger: only the holder of a lease writes."""
@@ -74,7 +81,24 @@ class Judge:
             if not self._holds(watcher, lease.run_id):
                 self.violated(f"{watcher.holder} wrote to {lease.run_id} without the lease")
 
-        return dict.fromkeys(("add_attempt", "update_attempt", "end_run"), check)
+        def ended(lease: Lease, *more: Any) -> None:
+            check(lease, *more)
+            self.final.add(lease.run_id)
+
+        def renewed(lease: Lease, _ttl_s: float) -> None:
+            if self._token_before != lease.token:
+                self.violated(f"{watcher.holder} renewed a lease that somebody else has had since")
+
+        return {
+            "add_attempt": check,
+            "update_attempt": check,
+            "end_run": ended,
+            "renew_lease": renewed,
+        }
+
+    def _about_to_renew(self, lease: Lease, _ttl_s: float) -> None:
+        row = self._db.execute("SELECT token FROM leases WHERE run_id = ?", (lease.run_id,))
+        self._token_before = row.fetchone()[0]
 
     def _holds(self, watcher: Holder, run_id: str) -> bool:
         lease = self._db.execute("SELECT * FROM leases WHERE run_id = ?", (run_id,)).fetchone()
