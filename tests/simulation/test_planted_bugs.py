@@ -10,7 +10,8 @@ from kwanzaa_compute.drivers.contract import Job, Phase, Sighting
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import ProviderError, StoreError
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs import lifecycle, recovery, spending
+from kwanzaa_compute.runs import launching, lifecycle, recovery, spending
+from kwanzaa_compute.runs import ledger as ledger_module
 from kwanzaa_compute.runs.launching import Launcher
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.observation import Observer
@@ -165,6 +166,21 @@ def money_is_counted_before_it_is_rounded(monkeypatch: Patch) -> None:
         return attempt.usd_per_hour * spending.Decimal(attempt.billed_s(now)) / 3600
 
     monkeypatch.setattr(spending, "billed_usd", billed_usd)
+
+
+@planted
+def the_boot_of_a_machine_is_left_out_of_the_reserve(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(launching, "reserve_s", lambda info: info.stop_reserve_s + info.settle_s)
+
+
+@planted
+def the_projects_cap_is_asked_only_before_the_launch(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(ledger_module, "asked_usd", lambda _attempt: spending.Decimal(0))
+
+
+@planted
+def the_projects_cap_counts_only_what_is_spent(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(ledger_module, "committed_usd", spending.billed_usd)
 
 
 @planted

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 
@@ -13,7 +14,8 @@ from kwanzaa_compute.runs.schema import integrity
 from kwanzaa_compute.testing.hostile import Outcome, shrink, survive
 from kwanzaa_compute.testing.schedules import draw
 
-SEEDS = int(os.environ.get("KWANZAA_SEEDS", "3000"))
+SEEDS = int(os.environ.get("KWANZAA_SEEDS", "10000"))
+ON_DISK = 500
 GROUPS = 10
 
 
@@ -26,6 +28,7 @@ def told(outcome: Outcome) -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_no_schedule_breaks_an_invariant(group: int) -> None:
     for seed in range(group, SEEDS, GROUPS):
@@ -68,14 +71,19 @@ def test_the_schedules_are_hostile_enough_to_matter() -> None:
     assert states >= {RunState.DONE, RunState.FAILED, RunState.STOPPED, RunState.CAPPED}
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_a_schedule_on_disk_breaks_no_invariant_and_leaves_a_sound_ledger(
-    seed: int, tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_no_schedule_on_disk_breaks_an_invariant_and_each_leaves_a_sound_ledger(
+    group: int, tmp_path: Path
 ) -> None:
-    outcome = survive(draw(seed), folder=tmp_path)
-    assert not outcome.violations, told(outcome)
-    (path,) = tmp_path.glob("*.db")
-    assert integrity(path) == "ok"
+    for seed in range(SEEDS + group, SEEDS + ON_DISK, GROUPS):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        outcome = survive(draw(seed), folder=folder)
+        assert not outcome.violations, told(outcome)
+        (path,) = folder.glob("*.db")
+        assert integrity(path) == "ok"
+        rmtree(folder)
 
 
 def test_the_ledger_makes_no_difference_to_what_happens(tmp_path: Path) -> None:

@@ -66,7 +66,8 @@ def connect(path: Path | str) -> sqlite3.Connection:
         path.touch(mode=0o600)
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=is_uri)
     db.row_factory = sqlite3.Row
-    db.execute("PRAGMA journal_mode = WAL")
+    if not is_uri:  # one in memory, for tests, knows no WAL
+        db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
     return db

@@ -91,7 +91,7 @@ class World:
                 driver="",
                 settle_s=schedule.settle_s,
                 boot_s=schedule.boot_limit_s,
-                stop_reserve_s=schedule.reserve_s,
+                stop_reserve_s=schedule.stop_reserve_s,
                 deadline=schedule.deadline,
                 simulated=True,
             ),
@@ -102,6 +102,7 @@ class World:
         # What was seen by a watcher that died before it could write it down was not seen.
         self.noted: dict[str, float] = {}
         self.cloud.sim.may_blink = self._may_blink
+        self.ledger.set_project_cap(schedule.project_usd)
         run = sample_run(*schedule.offers)
         for number in range(schedule.runs):
             self.ledger.add_run(
@@ -125,7 +126,7 @@ class World:
             after_s, wish = schedule.wish
             clock.call_at(clock.at + after_s, partial(self.ledger.set_wish, "r0", wish))
         clock.call_at(clock.at + schedule.hostile_s, self._calm_down)
-        last = clock.at + schedule.hostile_s + CALM_S
+        last = clock.at + max(schedule.hostile_s, sum(schedule.blackout_s or (0.0,))) + CALM_S
         while self.open and clock.at < last and not self.judge.violations:
             clock.sleep(60.0)
         self.judge.all_final(self.open)
@@ -138,6 +139,14 @@ class World:
     def open(self) -> int:
         """How many runs are not final."""
         return self.schedule.runs - len(self.judge.final)
+
+    @property
+    def blackout_left_s(self) -> float:
+        """For how long from now on nobody watches; zero outside of a blackout."""
+        if self.schedule.blackout_s is None:
+            return 0.0
+        since = self.clock.elapsed_s - self.schedule.blackout_s[0]
+        return max(0.0, self.schedule.blackout_s[1] - since) if since >= 0 else 0.0
 
     def _may_blink(self, machine: SimMachine) -> bool:
         return machine.listed and self.noted.get(machine.id, 0.0) > machine.blind_until
@@ -167,7 +176,7 @@ class Watcher:
         self.number = number
         skew_s = (0.0, 1.0, -1.0)[number % 3] * world.schedule.skew_s
         self.clock = world.clock.clock(skew_s=skew_s)
-        self.mortal = world.schedule.crashes > 0
+        self.mortal = world.schedule.crashes > 0 or world.schedule.blackout_s is not None
         self.life = 0
         self.dead = False
         self._ledger: Ledger | None = None
@@ -214,7 +223,8 @@ class Watcher:
 
     def boundary(self) -> None:
         """A place where a process may be killed."""
-        if self.dead:
+        if self.dead or self.world.blackout_left_s:
+            self.dead = True
             raise Crash
         if self.world.chance.strikes("crash", self.world.schedule.crashes):
             self.dead = True
@@ -227,6 +237,7 @@ class Watcher:
             return
         began = self.clock.now()
         try:
+            self.boundary()
             self._work()
         except Crash:
             world.cloud.sim.note("crash", self.holder)
@@ -236,7 +247,7 @@ class Watcher:
                     if world.ledger.watcher(run.id) == self.holder:
                         world.ledger.expire_leases(run.id)  # as whoever finds its pid dead does
             self._start()
-            away_s = world.chance.between("away", 1.0, 300.0)
+            away_s = world.chance.between("away", 1.0, 300.0) + world.blackout_left_s
             clock.call_at(clock.at + away_s, self.tick)
             return
         except Exception as error:  # noqa: BLE001 -- whatever it is, it must be seen

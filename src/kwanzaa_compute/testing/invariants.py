@@ -16,7 +16,7 @@ from kwanzaa_compute.runs.records import (
     RunState,
     Wish,
 )
-from kwanzaa_compute.runs.spending import spent_usd
+from kwanzaa_compute.runs.spending import committed_usd, spent_usd
 from kwanzaa_compute.store import RunFolder
 from kwanzaa_compute.testing.simcloud import SimMachine, State
 
@@ -81,6 +81,10 @@ class Judge:
             if not self._holds(watcher, lease.run_id):
                 self.violated(f"{watcher.holder} wrote to {lease.run_id} without the lease")
 
+        def intended(lease: Lease, attempt: AttemptRecord) -> None:
+            check(lease)
+            self._committed(attempt)
+
         def ended(lease: Lease, *more: Any) -> None:
             check(lease, *more)
             self.final.add(lease.run_id)
@@ -90,11 +94,24 @@ class Judge:
                 self.violated(f"{watcher.holder} renewed a lease that somebody else has had since")
 
         return {
-            "add_attempt": check,
+            "add_attempt": intended,
             "update_attempt": check,
             "end_run": ended,
             "renew_lease": renewed,
         }
+
+    def _committed(self, attempt: AttemptRecord) -> None:
+        """No two runs may take the same dollars of the project's cap."""
+        cap = self._schedule.project_usd
+        if cap is None:
+            return
+        runs = self._ledger.runs()
+        attempts = [a for run in runs for a in self._ledger.attempts(run.id)]
+        committed = sum((committed_usd(a, self._now) for a in attempts), Decimal(0))
+        if committed > cap + len(runs) * self._step_usd + Decimal("0.001"):
+            self.violated(
+                f"{attempt.name}: ${committed} are committed, the project's cap is ${cap}"
+            )
 
     def _about_to_renew(self, lease: Lease, _ttl_s: float) -> None:
         row = self._db.execute("SELECT token FROM leases WHERE run_id = ?", (lease.run_id,))
@@ -234,11 +251,27 @@ class Judge:
         minutes = self._cloud.clock.elapsed_s / 60
         if self._calls > MOST_CALLS_A_MINUTE * minutes * self._schedule.watchers:
             self.violated(f"{self._calls} calls in {minutes:.0f} minutes")
-        for run in self._ledger.runs():
-            self._money(run.id)
+        billed = Decimal(0)
+        runs = self._ledger.runs()
+        for run in runs:
+            billed += self._money(run.id)
             self._progress(run.id)
+        cap = self._schedule.project_usd
+        if cap is not None and self._is_strict and billed > cap + len(runs) * self._step_usd:
+            self.violated(f"${billed} were billed, the project's cap is ${cap}")
 
-    def _money(self, run_id: str) -> None:
+    @property
+    def _is_strict(self) -> bool:
+        """Whether a machine's billing ends with its time, even if no watcher ends it."""
+        return self._schedule.deadline is not Deadline.BY_WATCHER
+
+    @property
+    def _step_usd(self) -> Decimal:
+        """What the dearest billing step costs."""
+        dearest = max(self._schedule.offers, key=lambda o: o.usd_per_hour or 0)
+        return (dearest.usd_per_hour or Decimal(0)) * dearest.billing_step_s / 3600
+
+    def _money(self, run_id: str) -> Decimal:
         by_name: defaultdict[str, Decimal] = defaultdict(Decimal)
         for machine in self._cloud.sim.machines.values():
             if machine.name.startswith(f"kwz-me-{run_id}-"):
@@ -248,11 +281,9 @@ class Judge:
         counted = spent_usd(self._ledger.attempts(run_id), self._now)
         if counted + Decimal("0.000001") < billed:
             self.violated(f"{run_id}: ${billed} were billed, and only ${counted} counted")
-        dearest = max(self._schedule.offers, key=lambda o: o.usd_per_hour or 0)
-        step = (dearest.usd_per_hour or Decimal(0)) * dearest.billing_step_s / 3600
-        strict = self._schedule.deadline is not Deadline.BY_WATCHER
-        if strict and billed > self._schedule.max_usd + step:
+        if self._is_strict and billed > self._schedule.max_usd + self._step_usd:
             self.violated(f"{run_id}: ${billed} were billed, the cap is ${self._schedule.max_usd}")
+        return billed
 
     def _progress(self, run_id: str) -> None:
         trainers = [
