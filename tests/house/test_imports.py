@@ -31,6 +31,7 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.clock",
     "kwanzaa_compute.config",
     "kwanzaa_compute.errors",
+    "kwanzaa_compute.failpoint",
     "kwanzaa_compute.market.gpus",
     "kwanzaa_compute.market.sizing",
     "kwanzaa_compute.secret",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
+from kwanzaa_compute.failpoint import failpoint
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as ObstoreStore
@@ -84,6 +85,7 @@ class ObjectStore:
         """Writes an object, replacing what was there."""
         import obstore
 
+        failpoint("store.put")
         with _errors(self._url, path):
             obstore.put(self._backend, _checked(path), data)
 
@@ -91,6 +93,7 @@ class ObjectStore:
         """Writes an object that must not exist yet; raises `StoreExistsError` where it does."""
         import obstore
 
+        failpoint("store.create")
         with _errors(self._url, path):
             obstore.put(self._backend, _checked(path), data, mode="create", use_multipart=False)
 
@@ -126,6 +129,7 @@ class ObjectStore:
         """Removes an object; already absent is fine."""
         import obstore
 
+        failpoint("store.delete")
         try:
             with _errors(self._url, path):
                 obstore.delete(self._backend, _checked(path))
@@ -137,6 +141,7 @@ class ObjectStore:
         import obstore
 
         digest = file_sha256(source)
+        failpoint("store.upload")
         with _errors(self._url, path):
             obstore.put(self._backend, _checked(path), source)
         return digest

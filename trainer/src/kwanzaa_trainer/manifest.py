@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kwanzaa_compute.errors import CheckpointError, StoreMissingError
+from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.store.folder import CHECKPOINTS, RunFolder
 from kwanzaa_compute.store.objects import Store
 
@@ -59,9 +60,12 @@ def put_checkpoint(store: Store, name: CheckpointName, files: Iterable[Path]) ->
     entries = {}
     for file in files:
         digest = store.upload(file, f"{name.prefix}/{file.name}")
+        failpoint("checkpoint.file_stored")
         entries[file.name] = {"sha256": digest, "size": file.stat().st_size}
     manifest = {"step": name.step, "attempt": name.attempt, "files": entries}
+    failpoint("checkpoint.files_stored")
     store.put(f"{name.prefix}/{MANIFEST}", json.dumps(manifest, sort_keys=True).encode())
+    failpoint("checkpoint.complete")
 
 
 def fetch_checkpoint(store: Store, name: CheckpointName, target: Path) -> str:
@@ -142,8 +146,10 @@ def superseded(
 def delete_checkpoint(store: Store, name: CheckpointName) -> None:
     """Deletes a checkpoint, its manifest first: what is half deleted is not a checkpoint."""
     store.delete(f"{name.prefix}/{MANIFEST}")
+    failpoint("checkpoint.manifest_deleted")
     for item in store.list(name.prefix):
         store.delete(item.path)
+        failpoint("checkpoint.file_deleted")
 
 
 @dataclass(slots=True)
