@@ -54,9 +54,10 @@ fmt: $(VENV)/.test ## put the source into shape
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(VENV)/.demo ## how fast are the first import, `kwanzaa --help`, and plans of 100,000 offers?
+bench: $(VENV)/.demo ## first import, `kwanzaa --help`, plans of 100,000 offers, a sweep of 10,000 runs
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/bench_plan.py
+	$(BIN)/python bench/bench_sweep.py
 
 .PHONY: wheels
 wheels: $(VENV)/.test ## one wheel for each distribution, in dist/

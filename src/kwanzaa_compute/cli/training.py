@@ -1,6 +1,7 @@
 """`train` and `resume`: from a config to an adapter, with somebody looking on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -96,12 +97,9 @@ def train(
         planned = applied.planned
         show_change(screen, applied)
     say_notes(screen, planned)
+    if detach and not provider:
+        planned = _unattended(compute, planned)
     candidates = compute.buyable(planned)
-    if detach and needs_a_watcher(compute, candidates[0]) and not provider:
-        raise UsageError(
-            f"nothing but a watcher ends a machine of {candidates[0].offer.provider}",
-            mend=f"leave --detach away, or say --provider {candidates[0].offer.provider} as well",
-        )
     if not _agreed(screen, planned, candidates, yes=yes):
         screen.talk("nothing was started")
         return EXIT_INTERRUPTED
@@ -113,6 +111,21 @@ def train(
         return _launch_and_leave(screen, compute, run)
     left = see_through(screen, compute, run)
     return finish(screen, run) if left is None else left
+
+
+def _unattended(compute: Compute, planned: Planned) -> Planned:
+    """The plan without machines that nothing but a watcher ends, unless somebody watches."""
+    if compute.is_watched:
+        return planned
+    ranked = compute.buyable(planned)
+    left = tuple(c for c in ranked if not needs_a_watcher(compute, c))
+    if not left:
+        name = ranked[0].offer.provider
+        raise UsageError(
+            f"nothing but a watcher ends a machine of {name}, and nobody watches",
+            mend=f"start kwanzaa watch, leave --detach away, or say --provider {name} as well",
+        )
+    return replace(planned, plan=replace(planned.plan, candidates=left))
 
 
 def _agreed(

@@ -25,7 +25,6 @@ from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
     BudgetError,
     KwanzaaError,
-    LeaseLostError,
     NothingFitsError,
     UsageError,
 )
@@ -33,7 +32,7 @@ from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.ledger import Ledger
-from kwanzaa_compute.runs.records import RunRecord, RunState, Wish
+from kwanzaa_compute.runs.records import Project, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
@@ -91,16 +90,42 @@ class Compute:
         """The providers that are installed, and the driver packages that are broken."""
         return self._catalogue or discover()
 
+    @property
+    def has_ledger(self) -> bool:
+        """Whether there is a ledger in `home` already."""
+        return (self.home / "ledger.sqlite").is_file()
+
     @cached_property
     def owner(self) -> str:
         """Eight letters that mark this user's machines; made once, kept in `home`."""
-        path = self.home / "owner"
+        return self.known_owner() or self.adopt_owner(secrets.token_hex(4))
+
+    def known_owner(self) -> str:
+        """The mark that is kept in `home`, or `$KWANZAA_OWNER`; "" where there is none yet.
+
+        Raises `UsageError` for one with anything but small letters and digits: were there a dash
+        in it, one owner's name could begin like another's.
+        """
         try:
-            return path.read_text().strip()
+            owner = (self.home / "owner").read_text().strip()
         except FileNotFoundError:
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.write_text(self.environment.get("KWANZAA_OWNER") or secrets.token_hex(4))
-            return path.read_text().strip()
+            owner = self.environment.get("KWANZAA_OWNER", "")
+        if owner and not re.fullmatch(r"[a-z0-9]{1,32}", owner):
+            raise UsageError(
+                f"{owner!r} cannot mark machines",
+                mend="KWANZAA_OWNER takes at most 32 small letters and digits",
+            )
+        return owner
+
+    def adopt_owner(self, owner: str) -> str:
+        """Keeps the mark in `home`; one that is there already stays. Returns the one that holds."""
+        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            with (self.home / "owner").open("x") as file:
+                file.write(owner)
+        except FileExistsError:
+            return (self.home / "owner").read_text().strip()
+        return owner
 
     def provider(self, name: str) -> Provider:
         """The provider of that name, its driver built at first use."""
@@ -272,6 +297,20 @@ class Compute:
         root = self.chosen_store(configured) or (self.home / "store").as_uri()
         return (root if urlsplit(root).scheme else Path(root).absolute().as_uri()).rstrip("/")
 
+    # -- the whole project --------------------------------------------------------------------
+
+    @property
+    def project(self) -> Project:
+        """The cap on all runs of this ledger together, and what they cost."""
+        return self.ledger.project()
+
+    def cap_project(self, max_usd: Decimal | None) -> None:
+        """Caps what all runs of this ledger may cost together, past ones included; None lifts it.
+
+        It holds for every process that uses the ledger, at each launch.
+        """
+        self.ledger.set_project_cap(max_usd)
+
     # -- finding runs again -------------------------------------------------------------------
 
     def run(self, run_id: str) -> Run:
@@ -305,25 +344,31 @@ class Compute:
         if host == socket.gethostname() and pid.isdigit() and not _is_running(int(pid)):
             self.ledger.expire_leases(run_id)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees all open runs of this ledger through just now (`kwanzaa watch`)."""
+        return self.has_ledger and bool(self.ledger.watchers())
+
     def watch(self) -> "list[Step]":
         """One step of every open run that nobody else watches.
 
         This object stays their watcher until its leases run out, so call it again and again.
         """
+        self._sweeper.be_present()
         return [self._learnt(step) for step in self._sweeper.sweep()]
 
     def watch_once(self) -> "list[Step]":
         """Like `watch`, but afterwards others may watch the runs at once: for cron and the like."""
-        steps = []
-        for run in self.ledger.runs(only_open=True):
-            self.forget_dead_watcher(run.id)
-            try:
-                steps.append(self._learnt(self._sweeper.step_once(run.id)))
-            except LeaseLostError:
-                continue
-            except KwanzaaError as error:  # one run's trouble must not leave the others alone
-                self.ledger.note(run.id, "trouble", error.message)
-        return steps
+        for run_id in self.ledger.open_runs():
+            self.forget_dead_watcher(run_id)
+        try:
+            return [self._learnt(step) for step in self._sweeper.sweep()]
+        finally:
+            self.stop_watching()
+
+    def stop_watching(self) -> None:
+        """Leaves what `watch` holds to others at once."""
+        self._sweeper.release()
 
     def _learnt(self, step: "Step") -> "Step":
         """What a sweep ended is no longer open, so this is its one chance to be learnt from."""

@@ -108,8 +108,17 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
     required = requirements_for(
         loaded.config, shape, recipe=recipe, features=_required(compute, loaded)
     )
+    left = compute.ledger.project_left_usd() if compute.has_ledger else None
+    cap = required.max_usd
+    if left is not None and (cap is None or left < cap):
+        cap = max(left, Decimal(0))
+        warnings = {**warnings, "project": f"its cap leaves ${cap:.2f} for this run: kwanzaa cap"}
     plan = make_plan(
-        replace(required, max_hours=loaded.config.compute.max_hours or DEFAULT_MAX_HOURS),
+        replace(
+            required,
+            max_usd=cap,
+            max_hours=loaded.config.compute.max_hours or DEFAULT_MAX_HOURS,
+        ),
         offers,
         workload,
         shape,

@@ -5,18 +5,14 @@ change by a watcher is fenced: it happens only while that watcher holds the run'
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.errors import BudgetError, KwanzaaError, LeaseLostError, UsageError
-from kwanzaa_compute.failpoint import failpoint
+from kwanzaa_compute.errors import BudgetError, KwanzaaError, UsageError
 from kwanzaa_compute.market.speed import SpeedReceipt
-from kwanzaa_compute.runs import schema
+from kwanzaa_compute.runs.leases import Leases
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
     Event,
@@ -40,23 +36,10 @@ _SEEN = (
     "exit_code",
 )
 """What a look can change of an attempt; everything else is a decision."""
-_OURS = "run_id = ? AND token = ? AND holder = ?"
 
 
-class Ledger:
+class Ledger(Leases):
     """All runs and attempts of one user on one machine. Open it in every process that needs it."""
-
-    def __init__(self, path: Path | str, clock: Clock) -> None:
-        """Opens or creates the ledger at `path`, mode 0600; a newer schema is refused."""
-        self._clock = clock
-        self._db = schema.connect(path)
-        if schema.version(self._db) != len(schema.MIGRATIONS):  # who only reads waits for nobody
-            with self._transaction():
-                schema.migrate(self._db)
-
-    def close(self) -> None:
-        """Releases the database."""
-        self._db.close()
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -64,6 +47,14 @@ class Ledger:
         """Remembers a run before anything is spent on it."""
         with self._transaction():
             self._db.execute(RUNS.insert, RUNS.written(run))
+
+    def import_runs(self, found: Iterable[tuple[RunRecord, Sequence[AttemptRecord]]]) -> None:
+        """Enters runs with their attempts, as they were kept elsewhere, all in one transaction."""
+        with self._transaction():
+            for run, attempts in found:
+                self._db.execute(RUNS.insert, RUNS.written(run))
+                for attempt in attempts:
+                    self._db.execute(ATTEMPTS.insert, ATTEMPTS.written(attempt))
 
     def run(self, run_id: str) -> RunRecord:
         """The run of this id, or of a unique beginning of it; `UsageError` where there is none."""
@@ -142,7 +133,7 @@ class Ledger:
             if left is not None and asked_usd(attempt) > left:
                 raise BudgetError(
                     f"only ${max(left, Decimal(0)):.2f} of the project's cap are not taken",
-                    mend="wait until other runs have ended, or raise it: kwanzaa budget --max-usd",
+                    mend="wait until other runs have ended, or raise it: kwanzaa cap --max-usd",
                 )
             self._db.execute(ATTEMPTS.insert, ATTEMPTS.written(attempt))
 
@@ -223,11 +214,6 @@ class Ledger:
 
     # -- leases -------------------------------------------------------------------------------
 
-    def take_lease(self, run_id: str, holder: str, ttl_s: float) -> Lease | None:
-        """Takes or renews the lease on a run; None while another holder's has not expired."""
-        with self._transaction():
-            return self._take(run_id, holder, ttl_s)
-
     def take_leases(self, run_ids: Sequence[str], holder: str, ttl_s: float) -> list[Held]:
         """The same for many runs in one transaction: those that are ours now, as they stand."""
         held: list[Held] = []
@@ -237,84 +223,6 @@ class Ledger:
                 if lease is not None:
                     held.append(Held(lease, self.run(run_id), self.last_attempt(run_id)))
         return held
-
-    def _take(self, run_id: str, holder: str, ttl_s: float) -> Lease | None:
-        now = self._clock.now()
-        row = self._db.execute("SELECT * FROM leases WHERE run_id = ?", (run_id,)).fetchone()
-        if row and row["holder"] != holder and row["expires_at"] > now:
-            return None
-        token = 1 if row is None else row["token"] + (row["holder"] != holder)
-        self._db.execute(
-            "INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET"
-            " holder = excluded.holder, token = excluded.token, expires_at = excluded.expires_at",
-            (run_id, holder, token, now + ttl_s),
-        )
-        return Lease(run_id, holder, token, now + ttl_s)
-
-    def renew_lease(self, lease: Lease, ttl_s: float) -> Lease:
-        """Makes a lease last longer, even one that has run out while nobody else took the run.
-
-        Raises `LeaseLostError` where somebody else has had it since: what was seen is stale then.
-        """
-        until = self._clock.now() + ttl_s
-        with self._transaction():
-            if not self._renewed(lease, until):
-                raise _lost(lease)
-        return replace(lease, expires_at=until)
-
-    def _renewed(self, lease: Lease, until: float) -> bool:
-        changed = self._db.execute(
-            f"UPDATE leases SET expires_at = ? WHERE {_OURS} AND expires_at > 0",  # noqa: S608
-            (until, lease.run_id, lease.token, lease.holder),
-        )
-        return changed.rowcount == 1
-
-    def release_lease(self, lease: Lease) -> None:
-        """Lets another watcher take over at once."""
-        with self._transaction():
-            self._db.execute(
-                f"UPDATE leases SET expires_at = 0 WHERE {_OURS}",  # noqa: S608 -- a constant
-                (lease.run_id, lease.token, lease.holder),
-            )
-
-    def expire_leases(self, run_id: str) -> None:
-        """Takes the run from whoever watches it: fencing makes that safe, if rude."""
-        with self._transaction():
-            self._db.execute("UPDATE leases SET expires_at = 0 WHERE run_id = ?", (run_id,))
-
-    def check_lease(self, lease: Lease) -> None:
-        """Raises `LeaseLostError` unless the lease still holds: ask before touching a machine."""
-        row = self._db.execute(
-            f"SELECT 1 FROM leases WHERE {_OURS} AND expires_at > ?",  # noqa: S608 -- a constant
-            (lease.run_id, lease.token, lease.holder, self._clock.now()),
-        ).fetchone()
-        if row is None:
-            raise _lost(lease)
-
-    def watcher(self, run_id: str) -> str | None:
-        """Who holds an unexpired lease on the run; None where nobody watches it."""
-        row = self._db.execute(
-            "SELECT holder FROM leases WHERE run_id = ? AND expires_at > ?",
-            (run_id, self._clock.now()),
-        ).fetchone()
-        return row["holder"] if row else None
-
-    def be_present(self, holder: str, ttl_s: float) -> None:
-        """Says that this watcher sees all open runs through, and will for so many seconds."""
-        now = self._clock.now()
-        with self._transaction():
-            self._db.execute("DELETE FROM watchers WHERE expires_at <= ?", (now,))
-            self._db.execute("INSERT OR REPLACE INTO watchers VALUES (?, ?)", (holder, now + ttl_s))
-
-    def be_absent(self, holder: str) -> None:
-        """Says that this watcher leaves."""
-        with self._transaction():
-            self._db.execute("DELETE FROM watchers WHERE holder = ?", (holder,))
-
-    def watchers(self) -> list[str]:
-        """The watchers that see all open runs through just now."""
-        query = "SELECT holder FROM watchers WHERE expires_at > ? ORDER BY holder"
-        return [row[0] for row in self._db.execute(query, (self._clock.now(),))]
 
     # -- events -------------------------------------------------------------------------------
 
@@ -363,31 +271,3 @@ class Ledger:
             " ORDER BY at DESC, run_id LIMIT 100"
         )
         return tuple(SpeedReceipt(*row) for row in rows)
-
-    # -- inside -------------------------------------------------------------------------------
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        failpoint("ledger.begin")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            failpoint("ledger.commit")
-            self._db.execute("COMMIT")
-            failpoint("ledger.committed")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk has rolled it back already
-                self._db.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _fenced(self, lease: Lease) -> Iterator[None]:
-        with self._transaction():
-            self.check_lease(lease)
-            yield
-
-
-def _lost(lease: Lease) -> LeaseLostError:
-    return LeaseLostError(
-        f"another watcher has taken over run {lease.run_id}", mend=f"kwanzaa show {lease.run_id}"
-    )

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.drivers.contract import Phase
+from kwanzaa_compute.drivers.contract import Phase, ProviderInfo
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, MayBeBillingError, StoreError
 from kwanzaa_compute.failpoint import failpoint
@@ -108,6 +108,14 @@ class Supervisor:
             return self.step(lease)
         finally:
             self._ledger.release_lease(lease)
+
+    def be_present(self) -> None:
+        """Says that this watcher sweeps again and again: others may leave runs to it."""
+        self._ledger.be_present(self._holder, LEASE_S)
+
+    def release(self) -> None:
+        """Lets go of every run that this watcher holds, and says that it leaves."""
+        self._ledger.release_all(self._holder)
 
     def sweep(self) -> list[Step]:
         """One step of every open run that no other watcher holds; one listing a provider.
@@ -325,11 +333,7 @@ class Supervisor:
         info = self._provider(attempt.provider).info
         if self._clock.now() - (attempt.ending_at or 0.0) < UNCONFIRMED_S + info.settle_s:
             return
-        raise MayBeBillingError(
-            f"machine {attempt.machine_id or attempt.name} on {info.title} may still be billing"
-            f" ${attempt.usd_per_hour}/h: its end could not be confirmed",
-            mend=f"look at {info.console_url or 'its console'} now; then kwanzaa watch",
-        )
+        raise unconfirmed(attempt, info)
 
     def _lease(self, run_id: str) -> Lease:
         lease = self._ledger.take_lease(run_id, self._holder, LEASE_S)
@@ -339,6 +343,15 @@ class Supervisor:
                 mend=f"kwanzaa monitor {run_id} shows it",
             )
         return lease
+
+
+def unconfirmed(attempt: AttemptRecord, info: ProviderInfo) -> MayBeBillingError:
+    """The words for a machine that may still be billing: which, where, how much, where to look."""
+    return MayBeBillingError(
+        f"machine {attempt.machine_id or attempt.name} on {info.title} may still be billing"
+        f" ${attempt.usd_per_hour:.2f}/h: its end could not be confirmed",
+        mend=f"look at {info.console_url or 'its console'} now; then kwanzaa watch",
+    )
 
 
 def _has_machine(held: Held) -> bool:

@@ -55,6 +55,9 @@ class Store(Protocol):
     def list(self, prefix: str = "") -> list[StoredObject]:
         """Every object below `prefix` (a folder), sorted by path."""
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The paths of the folders right below `prefix`, sorted; asks for nothing inside them."""
+
     def delete(self, path: str) -> None:
         """Removes an object; already absent is fine."""
 
@@ -124,6 +127,14 @@ class ObjectStore:
             for batch in obstore.list(self._backend, _checked(prefix) if prefix else None):
                 found += [StoredObject(item["path"], item["size"]) for item in batch]
         return sorted(found, key=lambda item: item.path)
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The paths of the folders right below `prefix`, sorted; asks for nothing inside them."""
+        import obstore
+
+        with _errors(self._url, prefix):
+            found = obstore.list_with_delimiter(self._backend, _checked(prefix))
+        return tuple(sorted(found["common_prefixes"]))
 
     def delete(self, path: str) -> None:
         """Removes an object; already absent is fine."""
@@ -206,6 +217,8 @@ def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
 
 def _private_folder(url: str, folder: Path) -> None:
     try:
+        if folder.is_dir():
+            return
         missing = [p for p in (folder, *folder.parents) if not p.exists()]
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -233,6 +246,8 @@ class _errors:  # noqa: N801 -- reads as a function: `with _errors(url, path):`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         from obstore import exceptions
 
         if isinstance(error, FileNotFoundError | exceptions.NotFoundError):

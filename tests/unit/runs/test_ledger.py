@@ -263,7 +263,7 @@ def test_a_watcher_is_present_until_it_leaves_or_falls_silent(ledger: Ledger, ha
     assert ledger.watchers() == ["a", "b"]
     hands.at += 150
     assert ledger.watchers() == ["b"]
-    ledger.be_absent("b")
+    ledger.release_all("b")
     assert ledger.watchers() == []
 
 
