@@ -32,6 +32,7 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.config",
     "kwanzaa_compute.errors",
     "kwanzaa_compute.failpoint",
+    "kwanzaa_compute.market.checkpoints",
     "kwanzaa_compute.market.gpus",
     "kwanzaa_compute.market.sizing",
     "kwanzaa_compute.secret",

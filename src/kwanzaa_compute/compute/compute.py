@@ -34,6 +34,7 @@ from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import Project, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
 
@@ -132,7 +133,10 @@ class Compute:
         if name not in self._providers:
             info = self.catalogue.find(name)
             context = DriverContext(self.environment, self.clock)
-            self._providers[name] = Provider(info, build_driver(info, context), self.clock)
+            values = (self.environment.get(variable) for variable in info.environment)
+            secrets = [Secret(value) for value in values if value]
+            driver = build_driver(info, context)
+            self._providers[name] = Provider(info, driver, self.clock, secrets=secrets)
         return self._providers[name]
 
     def supervisor(self) -> "Supervisor":

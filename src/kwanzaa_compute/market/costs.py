@@ -7,8 +7,8 @@ dollars outside. Times are seconds inside.
 import math
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cache
 
+from kwanzaa_compute.market.checkpoints import NEVER
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape
 from kwanzaa_compute.market.speed import Speed
@@ -28,10 +28,6 @@ SAVE_S = 5.0
 """One checkpoint of a LoRA adapter to object storage (0.3 GB), while training waits; assumed."""
 REQUEUE_S = 300.0
 """Waiting for a new machine after an interruption; passes without being billed; assumed."""
-
-
-NEVER = 1e-9
-"""Interruptions an hour below which there are none: one in a hundred thousand years."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,26 +171,6 @@ def work(
         max(1.0, min(interval, useful_s)),
         save_s,
     )
-
-
-@cache
-def checkpoint_interval_s(save_s: float, interruptions_per_h: float) -> float:
-    """The interval between checkpoints that loses least, after Young and Daly; inf if none occur.
-
-    Solves the exact condition of Daly's model, exp(-(t + save) / M) = 1 - t / M with M the mean
-    time between interruptions, where Young's sqrt(2 * save * M) is the first approximation.
-    """
-    if interruptions_per_h < NEVER:
-        return math.inf
-    mean_s = 3600 / interruptions_per_h
-    low, high = 0.0, mean_s
-    for _ in range(60):
-        middle = (low + high) / 2
-        if math.log1p(-middle / mean_s) + (middle + save_s) / mean_s > 0:
-            low = middle
-        else:
-            high = middle
-    return max(1.0, (low + high) / 2)
 
 
 def expected_with_interruptions(

@@ -6,13 +6,12 @@ from decimal import Decimal
 from types import MappingProxyType
 
 from kwanzaa_compute.market.candidates import Detail, Reason
+from kwanzaa_compute.market.checkpoints import NEVER, checkpoint_interval_s
 from kwanzaa_compute.market.costs import (
-    NEVER,
     Course,
     Courses,
     Extras,
     billed_units,
-    checkpoint_interval_s,
     courses,
     disk_cost_micro,
     egress_micro,

@@ -25,12 +25,15 @@ def job_for(
     attempt: AttemptRecord,
     info: ProviderInfo,
     environment: Mapping[str, str],
+    *,
     disk_gib: float,
+    interruptions_per_h: float = 0.0,
 ) -> Job:
     """The job of one attempt.
 
     On a machine that shares this one's files the trainer that is installed here runs, with the
-    user's own right to the store: it is the user's own machine.
+    user's own right to the store: it is the user's own machine. From `interruptions_per_h` and
+    from how long it sees a save take, the trainer finds how often to save.
     """
     scheme = urlsplit(run.store_url).scheme
     here = Feature.SHARES_FILES in info.features
@@ -42,6 +45,7 @@ def job_for(
         max_hours=attempt.max_hours,
         env={
             "KWANZAA_ATTEMPT": str(attempt.number),
+            "KWANZAA_INTERRUPTIONS_PER_H": f"{interruptions_per_h:.4f}",
             **{n: environment[n] for n in PLAIN_VARIABLES.get(scheme, ()) if n in environment},
         },
         secrets={n: Secret(environment[n]) for n in secrets if environment.get(n)},

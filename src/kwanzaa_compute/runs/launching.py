@@ -19,6 +19,7 @@ from kwanzaa_compute.errors import (
 from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.candidates import load_offers
+from kwanzaa_compute.runs.interruptions import interruptions_per_h
 from kwanzaa_compute.runs.jobs import job_for
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import (
@@ -142,12 +143,20 @@ class Launcher:
 
     def _launch(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, launch: Launch) -> Step:
         provider = self._provider(attempt.provider)
-        job = job_for(run, attempt, provider.info, self._environment, disk_gib=50.0)
+        before = self._ledger.attempts(run.id)
+        job = job_for(
+            run,
+            attempt,
+            provider.info,
+            self._environment,
+            disk_gib=50.0,
+            interruptions_per_h=interruptions_per_h(attempt, before, self._clock.now()),
+        )
         folder = self._folder(run)
         lease = self._ledger.renew_lease(lease, LEASE_S)
         failpoint("launch.begin")
         folder.clear_stop_request()
-        folder.store.put(RUN, run_json(run, [*self._ledger.attempts(run.id), attempt]))
+        folder.store.put(RUN, run_json(run, [*before, attempt]))
         failpoint("launch.run_file_written")
         # Its time and its bill begin now, however long the store took.
         attempt = replace(attempt, intended_at=self._clock.now())

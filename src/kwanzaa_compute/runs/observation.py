@@ -122,7 +122,12 @@ def _sound_beat(beat: Heartbeat | None) -> Heartbeat | None:
     if beat is None or not isinstance(beat.phase, str):
         return None
     counts = all(type(n) is int and abs(n) < _MOST for n in (beat.sequence, beat.step))
-    return beat if counts and isinstance(beat.checkpoint, str | None) else None
+    if not counts or not isinstance(beat.checkpoint, str | None):
+        return None
+    interval_s = beat.interval_s
+    if interval_s is None or (type(interval_s) in {int, float} and 0 < interval_s < _MOST):
+        return beat
+    return replace(beat, interval_s=None)
 
 
 def _sound_failure(failure: Failure | None) -> Failure | None:

@@ -94,6 +94,8 @@ class Heartbeat(_Record):
     checkpoint: str | None = None
     save_s: float | None = None
     """How long the last checkpoint took, in seconds."""
+    interval_s: float | None = None
+    """Within how many seconds the next heartbeat comes, if all goes well; None: who knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kwanzaa_compute.market.checkpoints import checkpoint_interval_s
 from kwanzaa_compute.market.costs import (
     Extras,
     billed_units,
-    checkpoint_interval_s,
     courses,
     disk_cost_micro,
     expected_with_interruptions,

@@ -1,9 +1,13 @@
 """What a machine is told: the same command everywhere, and never a secret in it."""
 
+from dataclasses import replace
+
 import pytest
 
 from kwanzaa_compute.drivers.contract import Feature, Job, ProviderInfo
+from kwanzaa_compute.runs.interruptions import interruptions_per_h
 from kwanzaa_compute.runs.jobs import PLAIN_VARIABLES, STORE_VARIABLES, job_for
+from kwanzaa_compute.runs.records import Fault
 from kwanzaa_compute.testing.samples import sample_attempt, sample_run
 
 STORES = {"file": "file:///runs/r1", "s3": "s3://b/r1", "gs": "gs://b/r1", "az": "az://b/r1"}
@@ -55,3 +59,24 @@ def test_the_machine_is_told_its_attempt_its_time_and_where_its_store_is() -> No
     assert told.env["KWANZAA_ATTEMPT"] == "1"
     assert told.max_hours == sample_attempt().max_hours
     assert told.name == sample_attempt().name
+
+
+def test_only_a_spot_machine_is_likely_to_be_taken_back() -> None:
+    assert interruptions_per_h(sample_attempt(), [], 0.0) == 0.0
+    told = job("s3").env["KWANZAA_INTERRUPTIONS_PER_H"]
+    assert float(told) == 0.0
+
+
+def test_what_was_seen_outweighs_what_a_provider_is_known_for() -> None:
+    spot = sample_attempt(spot=True, provider="sagemaker")
+    known = interruptions_per_h(spot, [], 0.0)
+    assert known > 0
+    taken = [
+        replace(spot, number=n, intended_at=0.0, closed_at=1800.0, fault=Fault.PREEMPTED)
+        for n in range(20)
+    ]
+    calm = [replace(a, fault=Fault.NONE) for a in taken]
+    assert interruptions_per_h(spot, taken, 0.0) == pytest.approx(2.0, rel=0.2)
+    assert interruptions_per_h(spot, calm, 0.0) < known
+    elsewhere = [replace(a, provider="other") for a in taken]
+    assert interruptions_per_h(spot, elsewhere, 0.0) == known

@@ -251,6 +251,20 @@ def test_nobody_takes_over_while_a_machine_is_being_asked_for(
 GOOD = {"sequence": 1, "phase": "train", "attempt": 1, "step": 1}
 
 
+@pytest.mark.parametrize("odd", [-1, 0, "soon", True, float("nan"), float("inf"), 10**400, [1]])
+def test_a_promise_that_makes_no_sense_leaves_the_phases_own_patience(
+    world: World, odd: object
+) -> None:
+    world.add()
+    world.watcher.step_once("r1")
+    world.folder.store.put(
+        "attempts/1/heartbeat.json", json.dumps(GOOD | {"interval_s": odd}).encode()
+    )
+    step = world.watcher.step_once("r1")
+    assert step.heartbeat is not None
+    assert step.heartbeat.interval_s is None
+
+
 @pytest.mark.parametrize(
     "odd",
     [
@@ -358,7 +372,7 @@ def test_a_machine_whose_end_is_not_confirmed_is_called_by_its_name_and_price() 
         world.watcher.watch("r1", poll_s=20)
     told = str(caught.value)
     assert caught.value.exit_code == 6
-    for word in ("m-1", "A simulated cloud", "$1/h", "https://console.invalid"):
+    for word in ("m-1", "A simulated cloud", "$1.00/h", "https://console.invalid"):
         assert word in told
     assert world.ledger.run("r1").state is RunState.RUNNING
     assert world.clock.at - began > 300 + world.cloud.info.settle_s

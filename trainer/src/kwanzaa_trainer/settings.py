@@ -22,6 +22,8 @@ class Settings:
     """CPU threads of torch; None leaves torch's choice, or takes the checkpoint's."""
     work: Path | None = None
     """Scratch folder; None means a temporary one."""
+    interruptions_per_h: float = 0.0
+    """How often the machine is likely to be taken away; 0: it stays."""
 
     @classmethod
     def from_environment(
@@ -36,6 +38,7 @@ class Settings:
             heartbeat_s=_number(
                 environ, "KWANZAA_HEARTBEAT_S", LOCAL_HEARTBEAT_S if local else REMOTE_HEARTBEAT_S
             ),
+            interruptions_per_h=_number(environ, "KWANZAA_INTERRUPTIONS_PER_H", 0),
             threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
             work=Path(work) if work else None,
         )
