@@ -1,7 +1,8 @@
 """What a driver hands over, held against what its types promise: providers send anything. Pure.
 
-A value of the wrong type raises `UnsoundReplyError`, whose text says which one; an odd *text* is kept, for
-whoever shows it makes it harmless. Prices are judged by the plan, which refuses the absurd ones.
+A value of the wrong type raises `UnsoundReplyError`, whose text says which one; an odd *text* is
+kept, for whoever shows it makes it harmless. Prices are judged by the plan, which refuses the
+absurd ones.
 """
 
 import math
@@ -44,7 +45,7 @@ def sound_sighting(reply: Any) -> Sighting:
 
 
 def sound_listing(replies: Iterable[Any]) -> tuple[Sighting, ...]:
-    """All machines of a listing, or `UnsoundReplyError`: half a list would prove machines absent."""
+    """All machines of a listing, or none: half a list would prove machines absent."""
     listing = tuple(map(sound_sighting, _many(replies)))
     nameless = [s for s in listing if not s.machine_id and s.phase is not Phase.GONE]
     if nameless:
