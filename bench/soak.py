@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             say(f"{played} played after {time.monotonic() - began:.0f} s")
         for outcome in violating:
             broken += 1
+            say(f"seed {outcome.schedule.seed}: {'; '.join(outcome.violations)}")
             if broken <= SHOWN:
                 show(outcome)
     took_s = time.monotonic() - began
@@ -77,9 +78,8 @@ def play_all(seeds: range, *, folder: Path | None, until: float) -> tuple[int, t
 
 
 def show(outcome: Outcome) -> None:
-    """Prints a seed, what it broke, and the smallest schedule that breaks it still."""
+    """Prints the schedule of a violation, and the smallest one that breaks something still."""
     smallest = shrink(outcome)
-    say(f"seed {outcome.schedule.seed}: {'; '.join(outcome.violations)}")
     say(f"schedule: {outcome.schedule}")
     say(f"shrunk from {len(outcome.strikes)} strikes to {len(smallest.strikes)}:")
     say(f"  {smallest.strikes}")

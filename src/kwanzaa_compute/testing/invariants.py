@@ -67,15 +67,11 @@ class Judge:
         }
 
     def writes(self) -> dict[str, Callable[..., None]]:
-        """Checks of what is written to the ledger."""
-        return {
-            "update_attempt": self._update,
-            "end_run": self._end_run,
-            "renew_lease": self._about_to_renew,
-        }
+        """Checks of what a watcher is about to write: it may be refused yet."""
+        return {"renew_lease": self._about_to_renew}
 
     def wrote(self, watcher: Holder) -> dict[str, Callable[..., None]]:
-        """Checks of what has been written to the ledger: only the holder of a lease writes."""
+        """Checks of what has been written to the ledger, by none but the holder of a lease."""
 
         def check(lease: Lease, *_args: Any, **_more: Any) -> None:
             if not self._holds(watcher, lease.run_id):
@@ -85,8 +81,13 @@ class Judge:
             check(lease)
             self._committed(attempt)
 
-        def ended(lease: Lease, *more: Any) -> None:
-            check(lease, *more)
+        def updated(lease: Lease, attempt: AttemptRecord, **changes: Any) -> None:
+            check(lease)
+            self._update(lease, attempt, **changes)
+
+        def ended(lease: Lease, state: RunState, reason: str) -> None:
+            check(lease)
+            self._end_run(lease, state, reason)
             self.final.add(lease.run_id)
 
         def renewed(lease: Lease, _ttl_s: float) -> None:
@@ -95,7 +96,7 @@ class Judge:
 
         return {
             "add_attempt": intended,
-            "update_attempt": check,
+            "update_attempt": updated,
             "end_run": ended,
             "renew_lease": renewed,
         }

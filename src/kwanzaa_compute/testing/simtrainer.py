@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kwanzaa_compute.drivers.contract import Job
-from kwanzaa_compute.errors import StoreError, StoreExistsError
+from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError
 from kwanzaa_compute.store import Done, Failure, Heartbeat, RunFolder, Store, TrainingPhase
 from kwanzaa_compute.store.folder import ADAPTER, CHECKPOINTS
 from kwanzaa_compute.testing.chance import Chance
@@ -193,7 +193,12 @@ class SimTrainer:
 
 
 def write_checkpoint(store: Store, name: str, step: int, *, torn: bool = False) -> None:
-    """A checkpoint of a step: its state, then its manifest; a torn one has lost bytes since."""
+    """A checkpoint of a step: its state, then its manifest; a torn one has lost bytes since.
+
+    A sound one of that name stays as it is.
+    """
+    if _step_of(store, name) is not None:
+        return  # another machine of the same attempt has written it, and it is sound
     state = f"weights after step {step}".encode()
     manifest = {"step": step, "files": {"state.bin": hashlib.sha256(state).hexdigest()}}
     store.put(f"{CHECKPOINTS}/{name}/state.bin", state[:5] if torn else state)
@@ -205,8 +210,18 @@ def newest_checkpoint(store: Store) -> tuple[int, str | None]:
     found: list[tuple[int, str]] = []
     for item in store.list(CHECKPOINTS):
         if item.path.endswith("/manifest.json"):
-            manifest = json.loads(store.get(item.path))
-            state = store.get(item.path.replace("manifest.json", "state.bin"))
-            if hashlib.sha256(state).hexdigest() == manifest["files"]["state.bin"]:
-                found.append((int(manifest["step"]), item.path.split("/")[1]))
+            name = item.path.split("/")[1]
+            step = _step_of(store, name)
+            found += [] if step is None else [(step, name)]
     return max(found, default=(0, None))
+
+
+def _step_of(store: Store, name: str) -> int | None:
+    """The step of a sound checkpoint; None where it is damaged or absent."""
+    try:
+        manifest = json.loads(store.get(f"{CHECKPOINTS}/{name}/manifest.json"))
+        state = store.get(f"{CHECKPOINTS}/{name}/state.bin")
+    except StoreMissingError:
+        return None
+    is_sound = hashlib.sha256(state).hexdigest() == manifest["files"]["state.bin"]
+    return int(manifest["step"]) if is_sound else None

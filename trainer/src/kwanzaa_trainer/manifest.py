@@ -168,8 +168,11 @@ class Shelf:
     def add(self, name: CheckpointName, files: Iterable[Path]) -> str:
         """Stores a checkpoint and reads it back; returns what is wrong with it, or "".
 
-        Raises `StoreError` where the store fails.
+        One that is there and whole stays: a provider may have made two machines of one attempt,
+        and their files must not mix. Raises `StoreError` where the store fails.
         """
+        if self.store.exists(f"{name.prefix}/{MANIFEST}") and self.is_whole(name):
+            return ""
         put_checkpoint(self.store, name, files)
         self.known.pop(name, None)
         return "" if self.is_whole(name) else f"{name} reads back otherwise than it was written"
