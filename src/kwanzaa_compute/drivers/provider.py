@@ -158,7 +158,8 @@ class Provider:
 
     def _safe(self, error: ProviderError) -> ProviderError:
         """The error without our credentials, and without claims that make no sense."""
-        error.message = without(self._secrets, str(error.message))[:LONGEST_MESSAGE]
+        said = without(self._secrets, str(error.message))[:LONGEST_MESSAGE]
+        error.message = said if said.strip() else f"{self.name} failed without a word"
         error.mend = without(self._secrets, str(error.mend))[:LONGEST_MESSAGE]
         error.args = (error.message,)
         error.nothing_was_created = error.nothing_was_created is True
