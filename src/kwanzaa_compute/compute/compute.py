@@ -99,7 +99,7 @@ class Compute:
     @cached_property
     def owner(self) -> str:
         """Eight letters that mark this user's machines; made once, kept in `home`."""
-        return self.known_owner() or self.adopt_owner(secrets.token_hex(4))
+        return self.adopt_owner(self.known_owner() or secrets.token_hex(4))
 
     def known_owner(self) -> str:
         """The mark that is kept in `home`, or `$KWANZAA_OWNER`; "" where there is none yet.
