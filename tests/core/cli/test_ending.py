@@ -1,5 +1,6 @@
 """`stop`, `terminate` and `watch`: nothing goes on billing, and nobody is told otherwise."""
 
+import importlib
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 
 import kwanzaa_compute as kc
+from kwanzaa_compute.drivers.contract import Job
 from kwanzaa_compute.runs.records import AttemptState, Move
+from kwanzaa_compute.store import Done, RunFolder, open_store
 from kwanzaa_compute.testing.samples import sample_attempt
 
 Cli = Callable[..., Any]
@@ -111,6 +114,29 @@ def test_watch_once_shouts_as_well(cli: Cli, unconfirmed: kc.Run) -> None:
         "unconfirmed",
         "step",
     ]
+
+
+def test_a_training_whose_machine_does_not_end_is_shouted_with_exit_code_6(
+    cli: Cli, config: Path, moonbase: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kwanzaa_compute.compute.run.POLL_S", 0.05)
+    monkeypatch.setattr("kwanzaa_compute.runs.supervisor.UNCONFIRMED_S", 0.1)
+    driver = importlib.import_module(moonbase).Driver
+    (home / "moonbase").mkdir(parents=True)
+
+    def launch(_self: object, job: Job, _offer: object) -> str:
+        (home / "moonbase" / job.name).touch()
+        RunFolder(open_store(job.store_url)).put_done(Done(attempt=1, step=1, files={}))
+        return job.name
+
+    monkeypatch.setattr(driver, "launch", launch)
+    result = cli("train", config, "--provider", moonbase, "--max-usd", "5", "--yes")
+    assert result.code == 6
+    (run,) = kc.Compute().runs()
+    machine = run.attempts[0].machine_id
+    assert f"machine {machine} on Moonbase may still be billing $1.00/h" in result.err
+    assert "-> look at https://moonbase.invalid/machines now" in result.err
+    assert run.state is kc.RunState.RUNNING
 
 
 def test_what_may_still_be_billing_is_red_on_a_terminal(

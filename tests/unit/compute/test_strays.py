@@ -225,3 +225,24 @@ def test_a_ledger_that_is_there_is_not_changed_by_what_it_knows(compute: kc.Comp
     run = add_run(compute)
     run.wait(poll_s=20)
     assert look_for_runs(compute).runs == ()
+
+
+# -- watching ---------------------------------------------------------------------------------
+
+
+def test_one_look_at_many_runs_asks_the_provider_for_one_list(
+    compute: kc.Compute, cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = compute.store_root(None)
+    for n in range(5):
+        run = sample_run(id=f"r{n}", owner=compute.owner, created_at=compute.clock.now())
+        compute.ledger.add_run(replace(run, store_url=f"{root}/runs/r{n}"))
+    assert len(compute.watch_once()) == 5
+    asked: list[str] = []
+    fleet, inspect = cloud.fleet, cloud.inspect
+    monkeypatch.setattr(cloud, "fleet", lambda: asked.append("fleet") or fleet())
+    monkeypatch.setattr(cloud, "inspect", lambda m: asked.append(m) or inspect(m))
+    cloud.clock.sleep(60)
+    assert len(compute.watch_once()) == 5
+    assert asked == ["fleet"]
+    assert {compute.ledger.watcher(f"r{n}") for n in range(5)} == {None}
