@@ -13,8 +13,9 @@ export TOKENIZERS_PARALLELISM := false
 
 # The build tools are installed beside the rest and not once more for each build (isolation).
 PIP     := $(BIN)/python -m pip install --quiet --constraint constraints.txt
-COMPILE := $(BIN)/python -m compileall -q -j 2 src trainer/src $(VENV)/lib >/dev/null
-INPUTS  := pyproject.toml trainer/pyproject.toml constraints.txt
+COMPILE := $(BIN)/python -m compileall -q -j 2 src trainer/src $(DRIVERS) $(VENV)/lib >/dev/null
+DRIVERS := $(patsubst %/pyproject.toml,%,$(wildcard providers/*/pyproject.toml))
+INPUTS  := pyproject.toml trainer/pyproject.toml constraints.txt $(DRIVERS:=/pyproject.toml)
 
 .DEFAULT_GOAL := help
 .SILENT: help clean clean-venv constraints $(VENV)/.made $(VENV)/.demo $(VENV)/.test
@@ -59,16 +60,20 @@ bench: $(VENV)/.demo ## first import, `kwanzaa --help`, plans of 100,000 offers,
 	$(BIN)/python bench/bench_plan.py
 	$(BIN)/python bench/bench_sweep.py
 
+.PHONY: bench-gpu
+bench-gpu: $(VENV)/.demo ## on a machine with a GPU: speed and memory of the trainer, peers beside it
+	$(BIN)/python bench/gpu_fast.py --out $(or $(OUT),bench-gpu)
+
 .PHONY: wheels
 wheels: $(VENV)/.test ## one wheel for each distribution, in dist/
 	rm -rf dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
-	$(BIN)/python -m build --wheel --no-isolation --outdir dist trainer
+	for one in . trainer $(DRIVERS); do \
+	  $(BIN)/python -m build --wheel --no-isolation --outdir dist $$one || exit 1; done
 
 .PHONY: clean
 clean: ## remove what the other targets made; the environment and your adapters stay
 	rm -rf dist build $(QS)/base .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find src trainer bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src trainer providers bench examples tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: clean-venv
 clean-venv: ## remove the environment
@@ -82,6 +87,10 @@ constraints: $(VENV)/.test ## write what is installed into constraints.txt
 	| LC_ALL=C sort -f >>constraints.new
 	mv constraints.new constraints.txt
 
+.PHONY: lock
+lock: $(VENV)/.test ## write what a rented machine installs, with hashes (minutes: downloads wheels)
+	$(BIN)/python tools/make_lock.py
+
 # ---- the environment: a stamp for each of its states ----------------------------------------------
 
 $(VENV)/.made:
@@ -93,13 +102,13 @@ $(VENV)/.made:
 $(VENV)/.demo: $(VENV)/.made $(INPUTS)
 	echo "installing the core and the trainer into $(VENV); with torch that takes a few minutes ..."
 	$(PIP) --no-compile hatchling editables
-	$(PIP) --no-compile --no-build-isolation -e . -e trainer
+	$(PIP) --no-compile --no-build-isolation -e . -e 'trainer[torch]'
 	$(COMPILE) || true
 	touch $@
 
 $(VENV)/.test: $(VENV)/.made $(INPUTS)
 	echo "installing the core, the trainer and what tests need into $(VENV); a few minutes ..."
 	$(PIP) --no-compile hatchling editables
-	$(PIP) --no-compile --no-build-isolation -e '.[dev]' -e trainer
+	$(PIP) --no-compile --no-build-isolation -e '.[dev]' -e 'trainer[torch]' $(addprefix -e ,$(DRIVERS))
 	$(COMPILE) || true
 	touch $(VENV)/.demo $@

@@ -21,7 +21,6 @@ from kwanzaa_compute.drivers.contract import Job, Phase, ProviderInfo, Sighting
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import ProviderError, TransientError
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.supervisor import Supervisor
 from kwanzaa_compute.store import Heartbeat, RunFolder, Store, open_store
@@ -118,7 +117,7 @@ def measure(folder: Path, runs: int, *, in_memory: bool) -> int:
 
 def fill(ledger: Ledger, runs: int, where: str, clock: Clock) -> None:
     """So many runs at work, each with the config and the candidates of a usual one."""
-    usual = sample_run(config=CONFIG, candidates=dump_offers([sample_offer()] * CANDIDATES))
+    usual = sample_run(*[sample_offer()] * CANDIDATES, config=CONFIG)
     at_work = sample_attempt(intended_at=clock.now())
     ledger.import_runs(
         (

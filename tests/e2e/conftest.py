@@ -8,10 +8,10 @@ import pytest
 from filelock import FileLock
 
 import kwanzaa_compute as kc
+from kwanzaa_trainer.tiny import make_tiny_base
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 QUICKSTART = EXAMPLES / "quickstart"
-ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 
 MakeBase = Callable[[str, Iterable[str]], Path]
 
@@ -37,47 +37,10 @@ def make_base(shared_folder: Path) -> MakeBase:
         folder = shared_folder / f"base-{name}"
         with FileLock(f"{folder}.lock"):
             if not (folder / "config.json").exists():
-                _make(folder, texts)
+                make_tiny_base(folder, texts)
         return folder
 
     return make
-
-
-def _make(folder: Path, texts: Iterable[str]) -> None:
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import OlmoConfig, OlmoForCausalLM, PreTrainedTokenizerFast
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    special = ["<|pad|>", "<|end|>", *ROLES]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    bpe.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=4096, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<|pad|>", eos_token="<|end|>"
-    )
-    model = OlmoForCausalLM(
-        OlmoConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            intermediate_size=192,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            max_position_embeddings=2048,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from kwanzaa_compute.compute.strays import find_strays
 from kwanzaa_compute.drivers.contract import Phase, Sighting
 from kwanzaa_compute.errors import ProviderError
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.candidates import dump_offers
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunState
 from kwanzaa_compute.testing.fakecloud import FakeCloud
@@ -146,8 +145,8 @@ def test_no_text_of_a_provider_is_obeyed(
 def _launched(compute: kc.Compute, cloud: FakeCloud) -> kc.Run:
     offers = list(cloud.offers())
     url = f"{compute.store_root(None)}/runs/{cloud.clock.at}{id(cloud)}"
-    run = sample_run(store_url=url, owner=compute.owner, created_at=cloud.clock.at)
-    compute.ledger.add_run(replace(run, candidates=dump_offers(offers), name="poisoned"))
+    run = sample_run(*offers, store_url=url, owner=compute.owner, created_at=cloud.clock.at)
+    compute.ledger.add_run(replace(run, name="poisoned"))
     cloud.sim.faults = replace(cloud.sim.faults, sold_out=1.0)
     compute.supervisor().step_once("r1")
     return compute.run("r1")

@@ -39,3 +39,14 @@ def test_a_pin_fits_every_machine() -> None:
     odd = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)]
     assert odd == []
     assert "torch==2.13.0" in lines
+
+
+def test_a_rented_machine_installs_the_versions_that_are_tested() -> None:
+    """`make lock` brings the lock up to date."""
+    lock = (ROOT / "trainer/src/kwanzaa_trainer/requirements.lock").read_text()
+    locked = pins(lock.replace(" --hash", "#"))
+    pinned = pins((ROOT / "constraints.txt").read_text())
+    assert locked
+    assert {n: v for n, v in locked.items() if pinned.get(n) != v} == {}
+    assert all("--hash=sha256:" in line for line in lock.splitlines() if "==" in line)
+    assert "torch" not in locked

@@ -34,6 +34,8 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.failpoint",
     "kwanzaa_compute.market.checkpoints",
     "kwanzaa_compute.market.gpus",
+    "kwanzaa_compute.market.recipe",
+    "kwanzaa_compute.market.shapes",
     "kwanzaa_compute.market.sizing",
     "kwanzaa_compute.secret",
     "kwanzaa_compute.store",
@@ -61,7 +63,8 @@ def declared(distribution: str) -> set[str]:
     folder = SOURCES[distribution].parents[1]
     table = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     # Whoever uses `kwanzaa_compute.testing` has pytest: it runs nowhere else.
-    wanted = [*table["dependencies"], *table.get("optional-dependencies", {}).get("testing", [])]
+    extras = table.get("optional-dependencies", {})
+    wanted = [*table["dependencies"], *extras.get("testing", []), *extras.get("torch", [])]
     names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in wanted)
     return {normalised(name[0]) for name in names if name}
 
@@ -79,6 +82,8 @@ def owners_of_modules() -> dict[str, set[str]]:
     owners |= {folder.name: {distribution} for distribution, folder in SOURCES.items()}
     # pydantic pins its compiled half exactly, and documents its use.
     owners["pydantic_core"] = {"pydantic"}
+    # torch's CUDA build pins it exactly; elsewhere it is not there, and not asked for.
+    owners["triton"] = {"torch"}
     return owners
 
 

@@ -10,8 +10,8 @@ from kwanzaa_compute.drivers.contract import Job, Phase, Sighting
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import ProviderError, StoreError
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs import launching, lifecycle, recovery, spending
 from kwanzaa_compute.runs import ledger as ledger_module
+from kwanzaa_compute.runs import lifecycle, recovery, spending, supply
 from kwanzaa_compute.runs.launching import Launcher
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.observation import Observer
@@ -170,7 +170,7 @@ def money_is_counted_before_it_is_rounded(monkeypatch: Patch) -> None:
 
 @planted
 def the_boot_of_a_machine_is_left_out_of_the_reserve(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(launching, "reserve_s", lambda info: info.stop_reserve_s + info.settle_s)
+    monkeypatch.setattr(supply, "reserve_s", lambda info: info.stop_reserve_s + info.settle_s)
 
 
 @planted

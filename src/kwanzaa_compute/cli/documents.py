@@ -36,6 +36,7 @@ def run_document(record: RunRecord) -> dict[str, Any]:
         "output_dir": record.output_dir,
         "max_usd": record.max_usd,
         "max_hours": record.max_hours,
+        "deadline_at": None if record.deadline_at is None else iso(record.deadline_at),
         "estimate_usd": record.estimate_usd,
     }
 

@@ -133,7 +133,7 @@ def watch(*, once: Once = False, as_json: AsJson = False) -> int:
 
 def _sweeping(compute: Compute) -> Callable[[Callable[[Look], None], Clock], None]:
     def work(put: Callable[[Look], None], clock: Clock) -> None:
-        mine = Compute(home=compute.home, environment=compute.environment, clock=clock)
+        mine = compute.beside(clock)
         try:
             while True:
                 steps = mine.watch()

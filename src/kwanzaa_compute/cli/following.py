@@ -37,7 +37,7 @@ def see_through(
     """
 
     def work(put: Callable[[Look], None], clock: Clock) -> None:
-        mine = Compute(home=compute.home, environment=compute.environment, clock=clock).run(run.id)
+        mine = compute.beside(clock).run(run.id)
         mine.see_through(lambda step: put(look_at(mine, step)))
 
     return _show(screen, compute, [run.id, *beside], work, known_events)
@@ -47,7 +47,7 @@ def look_on(screen: Screen, compute: Compute, run: Run) -> int | None:
     """Shows the run until it ends, without touching it."""
 
     def work(put: Callable[[Look], None], clock: Clock) -> None:
-        mine = Compute(home=compute.home, environment=compute.environment, clock=clock).run(run.id)
+        mine = compute.beside(clock).run(run.id)
         pause_s = _LOOK_S if mine.record.store_url.startswith("file:") else _LOOK_FAR_S
         while True:
             look = look_at(mine, mine.look())

@@ -1,5 +1,7 @@
 """Arguments and options that several commands share, and what they mean to the library."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, Token
 
 from kwanzaa_compute.compute import Compute, Options
+from kwanzaa_compute.errors import UsageError
 
 
 def _usd(_type: Any, tokens: tuple[Token, ...]) -> Decimal:
@@ -54,6 +57,9 @@ BaseModel = Annotated[
 ]
 MaxSteps = Annotated[int | None, _option("--max-steps", "Stop after so many optimizer steps.")]
 Output = Annotated[Path | None, _option("--output", "Folder for the adapter.")]
+Simulate = Annotated[
+    bool, _option("--simulate", "Play this --provider on loopback: no account, no money.")
+]
 TrainFile = Annotated[Path | None, _option("--train-file", "Other training data.")]
 EvalFile = Annotated[Path | None, _option("--eval-file", "Other evaluation data.")]
 
@@ -61,6 +67,35 @@ EvalFile = Annotated[Path | None, _option("--eval-file", "Other evaluation data.
 def open_compute(store: str | None = None) -> Compute:
     """The user's runs; `store` wins over the environment and the config."""
     return Compute(store=store)
+
+
+@contextmanager
+def buying_compute(
+    store: str | None, providers: tuple[str, ...], *, simulate: bool
+) -> Iterator[Compute]:
+    """The user's runs, or, with `--simulate`, these providers played on loopback.
+
+    Providers that are nothing but a simulation (`sim`) are always played.
+    """
+    compute = open_compute(store)
+    if not simulate and not _only_simulated(compute, providers):
+        yield compute
+        return
+    if not providers:
+        raise UsageError(
+            "--simulate needs to know which cloud to play", mend="--provider sim, for example"
+        )
+    if store is not None:
+        raise UsageError("a simulation brings its own store", mend="leave --store away")
+    from kwanzaa_compute.compute.simulation import simulated
+
+    with simulated(providers, home=compute.home) as played:
+        yield played
+
+
+def _only_simulated(compute: Compute, providers: tuple[str, ...]) -> bool:
+    known = [compute.catalogue.providers.get(name) for name in providers]
+    return bool(known) and all(one and one.simulated and one.simulator for one in known)
 
 
 def buying_options(

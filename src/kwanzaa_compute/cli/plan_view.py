@@ -150,6 +150,8 @@ def show_choice(screen: Screen, planned: Planned, candidates: Sequence[Candidate
         )
     cap = "no cap: only this machine is used" if planned.max_usd is None else usd(planned.max_usd)
     screen.talk(f"  cap       {cap}; no machine runs longer than {hours(planned.max_hours)}")
+    if planned.deadline_hours is not None:
+        screen.talk(f"  deadline  in {hours(planned.deadline_hours)}: on spot while there is time")
     others = [f"{c.offer.provider} {machine(c.offer)}" for c in candidates[1:3]]
     if others:
         screen.talk(f"  otherwise {', then '.join(others)}")

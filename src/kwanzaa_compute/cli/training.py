@@ -22,9 +22,11 @@ from kwanzaa_compute.cli.options import (
     Output,
     Providers,
     RunId,
+    Simulate,
     Spot,
     StoreUrl,
     TrainFile,
+    buying_compute,
     buying_options,
     config_overrides,
     open_compute,
@@ -32,7 +34,7 @@ from kwanzaa_compute.cli.options import (
 from kwanzaa_compute.cli.plan_view import needs_a_watcher, say_notes, show_change, show_choice
 from kwanzaa_compute.cli.run_view import say_what_goes_on
 from kwanzaa_compute.cli.screen import Screen
-from kwanzaa_compute.compute import Compute, Planned, Run
+from kwanzaa_compute.compute import Compute, Options, Planned, Run
 from kwanzaa_compute.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.runs.records import AttemptState, RunState
@@ -64,6 +66,7 @@ def train(
     eval_file: EvalFile = None,
     store: StoreUrl = None,
     plan: SavedPlan = None,
+    simulate: Simulate = False,
     detach: Detach = False,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -74,7 +77,7 @@ def train(
     goes on elsewhere from its newest checkpoint. What costs money needs a cap (--max-usd) and
     your yes.
     """
-    screen, compute = Screen(as_json=as_json), open_compute(store)
+    screen = Screen(as_json=as_json)
     options = buying_options(
         provider=provider,
         max_usd=max_usd,
@@ -90,21 +93,38 @@ def train(
             eval_file=eval_file,
         ),
     )
-    if plan is None:
+    with buying_compute(store, provider, simulate=simulate) as compute:
+        if detach and compute.is_simulated:
+            raise UsageError("a simulation ends with this command", mend="leave --detach away")
+        planned = _planned(screen, compute, config, options, plan)
+        return _train(screen, compute, planned, detach=detach, named=bool(provider), yes=yes)
+
+
+def _planned(
+    screen: Screen, compute: Compute, config: Path, options: Options, saved: Path | None
+) -> Planned:
+    """A fresh plan, or the best offer of a saved one, with everything said that should be."""
+    if saved is None:
         planned = compute.plan(config, options)
     else:
-        applied = compute.apply(config, plan, options)
+        applied = compute.apply(config, saved, options)
         planned = applied.planned
         show_change(screen, applied)
     say_notes(screen, planned)
-    if detach and not provider:
+    return planned
+
+
+def _train(
+    screen: Screen, compute: Compute, planned: Planned, *, detach: bool, named: bool, yes: bool
+) -> int:
+    if detach and not named:
         planned = _unattended(compute, planned)
     candidates = compute.buyable(planned)
     if not _agreed(screen, planned, candidates, yes=yes):
         screen.talk("nothing was started")
         return EXIT_INTERRUPTED
     run = compute.prepare(planned, say=screen.talk)
-    if as_json:
+    if screen.as_json:
         screen.json({"event": "start", "run": run.id, "best": candidate_document(candidates[0])})
     screen.talk(f"run {run.id}", "bold")
     if detach:

@@ -14,23 +14,24 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute.applying import Applied, apply_plan
+from kwanzaa_compute.compute.buying import buyable, shares_files
 from kwanzaa_compute.compute.calibration import learn_speed
+from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.ownership import adopt_owner, known_owner
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
+from kwanzaa_compute.compute.prospects import prospects_of
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext
 from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
-    BudgetError,
     KwanzaaError,
-    NothingFitsError,
-    UsageError,
 )
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.candidates import dump_offers
+from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import Project, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
@@ -41,8 +42,6 @@ from kwanzaa_compute.store.folder import RUN
 if TYPE_CHECKING:
     from kwanzaa_compute.runs.step import Step
     from kwanzaa_compute.runs.supervisor import Supervisor
-
-MOST_CANDIDATES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +63,14 @@ class Compute:
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         catalogue: Catalogue | None = None,
+        endpoints: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing is read or created before it is needed.
 
         `home` is where the ledger lies (default `$KWANZAA_HOME`, then `~/.kwanzaa`); `store` is
         the URL below which runs keep their folders (default: `$KWANZAA_STORE`, the config, then a
-        folder in `home`); `environment` is where credentials are looked up.
+        folder in `home`); `environment` is where credentials are looked up; `endpoints` replaces
+        addresses of providers, by name: those of simulators on loopback, say.
         """
         given = dict(os.environ if environment is None else environment)
         self.home = Path(home or given.get("KWANZAA_HOME") or Path.home() / ".kwanzaa").absolute()
@@ -77,7 +78,19 @@ class Compute:
         self.clock = clock or Clock()
         self._store = store or given.get("KWANZAA_STORE") or None
         self._catalogue = catalogue
+        self._endpoints = endpoints or {}
         self._providers: dict[str, Provider] = {}
+
+    def beside(self, clock: Clock) -> "Compute":
+        """Another one over the same runs and providers, for a thread: its ledger is its own."""
+        return Compute(
+            home=self.home,
+            store=self._store,
+            environment=self.environment,
+            clock=clock,
+            catalogue=self._catalogue,
+            endpoints=self._endpoints,
+        )
 
     # -- parts --------------------------------------------------------------------------------
 
@@ -96,43 +109,29 @@ class Compute:
         """Whether there is a ledger in `home` already."""
         return (self.home / "ledger.sqlite").is_file()
 
+    @property
+    def is_simulated(self) -> bool:
+        """Whether its providers are played on loopback, and end with this process."""
+        return bool(self._endpoints)
+
     @cached_property
     def owner(self) -> str:
         """Eight letters that mark this user's machines; made once, kept in `home`."""
         return self.adopt_owner(self.known_owner() or secrets.token_hex(4))
 
     def known_owner(self) -> str:
-        """The mark that is kept in `home`, or `$KWANZAA_OWNER`; "" where there is none yet.
-
-        Raises `UsageError` for one with anything but small letters and digits: were there a dash
-        in it, one owner's name could begin like another's.
-        """
-        try:
-            owner = (self.home / "owner").read_text().strip()
-        except FileNotFoundError:
-            owner = self.environment.get("KWANZAA_OWNER", "")
-        if owner and not re.fullmatch(r"[a-z0-9]{1,32}", owner):
-            raise UsageError(
-                f"{owner!r} cannot mark machines",
-                mend="KWANZAA_OWNER takes at most 32 small letters and digits",
-            )
-        return owner
+        """The mark that is kept in `home`, or `$KWANZAA_OWNER`; "" where there is none yet."""
+        return known_owner(self.home, self.environment)
 
     def adopt_owner(self, owner: str) -> str:
         """Keeps the mark in `home`; one that is there already stays. Returns the one that holds."""
-        self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            with (self.home / "owner").open("x") as file:
-                file.write(owner)
-        except FileExistsError:
-            return (self.home / "owner").read_text().strip()
-        return owner
+        return adopt_owner(self.home, owner)
 
     def provider(self, name: str) -> Provider:
         """The provider of that name, its driver built at first use."""
         if name not in self._providers:
             info = self.catalogue.find(name)
-            context = DriverContext(self.environment, self.clock)
+            context = DriverContext(self.environment, self.clock, self._endpoints.get(name))
             values = (self.environment.get(variable) for variable in info.environment)
             secrets = [Secret(value) for value in values if value]
             driver = build_driver(info, context)
@@ -226,6 +225,8 @@ class Compute:
         store = open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
         upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
+        if any(not shares_files(self, candidate) for candidate in candidates):
+            upload_code(store)
         store.put(RUN, run_json(record, []))
         self.ledger.add_run(record)
         return Run(self, record.id)
@@ -236,42 +237,10 @@ class Compute:
         Raises `NothingFitsError` where nothing that fits can be had from here, `BudgetError` where
         money would be spent and there is no cap.
         """
-        here = self.catalogue.providers
-        ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
-        ranked = self._within_reach_of_the_store(planned, ranked)
-        if not ranked:
-            there = {candidate.offer.provider for candidate in planned.plan.candidates}
-            raise NothingFitsError(
-                f"this run fits on {', '.join(sorted(there))}, none of which is installed here"
-                if there
-                else "no offer fits this run",
-                mend="kwanzaa plan CONFIG --explain says why; kwanzaa providers, what is here",
-            )
-        if planned.max_usd is None and not ranked[0].offer.own_machine:
-            raise BudgetError(
-                "a run that costs money needs a cap", mend="add --max-usd, or compute.max_usd"
-            )
-        if planned.max_usd is None:
-            ranked = [c for c in ranked if c.offer.own_machine]
-        return ranked[:MOST_CANDIDATES]
-
-    def _within_reach_of_the_store(
-        self, planned: Planned, ranked: list[Candidate]
-    ) -> list[Candidate]:
-        """Those whose machines can read and write the store that the run would have."""
-        root = self.store_root(planned.loaded.config.compute.store)
-        scheme = urlsplit(root).scheme
-        providers = self.catalogue.providers
-        within = [c for c in ranked if scheme in providers[c.offer.provider].store_schemes]
-        if ranked and not within:
-            raise UsageError(
-                f"no machine that fits can reach the run's folder in {root}",
-                mend="choose a store that it reaches, for example --store s3://bucket/folder",
-            )
-        return within
+        return buyable(self, planned)
 
     def _record(self, planned: Planned, candidates: list[Candidate]) -> RunRecord:
-        config = planned.loaded.config
+        config, deadline_h = planned.loaded.config, planned.deadline_hours
         now = self.clock.now()
         words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
         run_id = f"{words or 'run'}-{secrets.token_hex(3)}"
@@ -285,11 +254,12 @@ class Compute:
             wish=Wish.RUN,
             created_at=now,
             config=config.to_json().decode(),
-            candidates=dump_offers([candidate.offer for candidate in candidates]),
+            candidates=dump_prospects(prospects_of(planned.plan, candidates)),
             max_usd=planned.max_usd,
             max_hours=planned.max_hours,
             output_dir=str(Path(config.output_dir).expanduser().absolute()),
             estimate_usd=candidates[0].usd.expected,
+            deadline_at=None if deadline_h is None else now + deadline_h * 3600,
         )
 
     def chosen_store(self, configured: str | None) -> str | None:

@@ -91,6 +91,11 @@ class Planned:
         return self.loaded.config.compute.max_usd
 
     @property
+    def deadline_hours(self) -> float | None:
+        """Hours from the start until the run must be finished; None where nobody set a deadline."""
+        return self.loaded.config.compute.deadline_hours
+
+    @property
     def max_hours(self) -> float:
         """The limit on machine hours: a day, where nobody set one."""
         return self.loaded.config.compute.max_hours or DEFAULT_MAX_HOURS

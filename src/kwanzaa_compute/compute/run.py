@@ -152,8 +152,13 @@ class Run:
     @property
     def poll_s(self) -> float:
         """Seconds between two looks at this run, where nobody says otherwise."""
-        own = all(offer.own_machine for offer in load_offers(self.record.candidates))
-        return POLL_OWN_MACHINE_S if own else POLL_S
+        providers = self._compute.catalogue.providers
+        near = all(
+            offer.own_machine
+            or (offer.provider in providers and providers[offer.provider].simulated)
+            for offer in load_offers(self.record.candidates)
+        )
+        return POLL_OWN_MACHINE_S if near else POLL_S
 
     def launch(self) -> "Step":
         """One step only: launches the first machine, then leaves the run to other watchers."""

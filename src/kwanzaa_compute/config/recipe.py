@@ -311,6 +311,15 @@ class TrainingSection(Section):
         default_factory=GradientCheckpointingSection,
         description=GradientCheckpointingSection.__doc__,
     )
+    fast_path: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Fused kernels: where they apply on a GPU, always or an error, or never.",
+    )
+    memory_plan: Literal["auto", "as_written"] = Field(
+        default="auto",
+        description="On a GPU: let free memory decide base precision, recomputation and rows"
+        " at a time, tokens a step being kept; or take what is written here.",
+    )
     early_stopping: EarlyStoppingSection = Field(
         default_factory=EarlyStoppingSection, description=EarlyStoppingSection.__doc__
     )

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, Self
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import ProviderError
@@ -32,6 +33,8 @@ class Feature(StrEnum):
     """Implements `ssh(id)`."""
     SHARES_FILES = "shares-files"
     """Its machines see this machine's files, so that a `file://` store reaches them."""
+    STORE_ROLE = "store-role"
+    """Its machines have a right of their own to the store, such as an execution role."""
 
 
 class Deadline(StrEnum):
@@ -153,8 +156,39 @@ class ProviderInfo:
 
 @dataclass(frozen=True, slots=True)
 class DriverContext:
-    """What a driver is built from: it reads nothing else of the world."""
+    """What a driver is built from: it reads nothing else of the world.
+
+    `endpoint` replaces the provider's own address, by that of a simulator on loopback, say.
+    """
 
     environment: Mapping[str, str]
     clock: Clock
     endpoint: str | None = None
+
+
+class Simulator(Protocol):
+    """A provider's wire protocol on loopback, over machines that really run: no account, no money.
+
+    Made as `Simulator(folder)`, with whatever else a test wants of it as keywords. It serves from
+    `__enter__` to `__exit__`; after that nothing of it runs any more. Machines have their homes
+    below `folder`.
+    """
+
+    endpoint: str
+    """Where it listens, once entered: the driver's `DriverContext.endpoint`."""
+    environment: Mapping[str, str]
+    """Credentials and addresses that stand in for the user's own, for driver and store alike."""
+    store_url: str | None
+    """The object storage that its machines reach; None: they share this machine's files."""
+
+    def __init__(self, folder: Path) -> None:
+        """A cloud without machines."""
+
+    def __enter__(self) -> Self:
+        """Begins to listen."""
+
+    def __exit__(self, *_: object) -> None:
+        """Ends every machine, and stops listening."""
+
+    def adapt(self, info: ProviderInfo) -> ProviderInfo:
+        """What the provider promises, with the times of a simulation: seconds, not minutes."""

@@ -1,9 +1,10 @@
 """The process that stands for a machine of `local`: it runs one command under a time limit.
 
-    python -m kwanzaa_compute.drivers.local_machine FOLDER MAX_SECONDS -- COMMAND...
+    python -m kwanzaa_compute.drivers.local_machine [--owner=FD] FOLDER MAX_SECONDS -- COMMAND...
 
 It outlives the process that started it, ends the command's whole process tree when the time is
-up, when it is told to (SIGTERM) or when it is killed itself (Linux), and leaves `exit.json`.
+up, when it is told to (SIGTERM) or when it is killed itself (Linux), and leaves `exit.json`. With
+`--owner` it does not outlive that process: it ends when the other end of that pipe is closed.
 """
 
 import ctypes
@@ -12,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -25,6 +27,7 @@ def main(argv: list[str]) -> int:
     """Runs the command and returns its exit code (negative: the signal that ended it)."""
     # Whoever ends us before we know our child would leave it alone in the world.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    owner = int(argv.pop(0).partition("=")[2]) if argv[0].startswith("--owner=") else None
     folder, max_s = Path(argv[0]), float(argv[1])
     command = argv[argv.index("--") + 1 :]
     _write(folder / "machine.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
@@ -37,11 +40,19 @@ def main(argv: list[str]) -> int:
         _kill_tree(child.pid)
 
     signal.signal(signal.SIGTERM, end)
+    if owner is not None:
+        threading.Thread(target=_end_with, args=(owner,), daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     code = _wait(child, max_s)
     _kill_tree(child.pid)
     _write(folder / "exit.json", {"exit_code": code})
     return 0
+
+
+def _end_with(owner: int) -> None:
+    """Ends this process when the one that holds the other end of the pipe is no more."""
+    os.read(owner, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def start_time(pid: int) -> str:

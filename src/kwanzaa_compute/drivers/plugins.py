@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, metadata
+from pathlib import Path
 from typing import Any
 
 import pluggy
 
-from kwanzaa_compute.drivers.contract import Driver, DriverContext, ProviderInfo
+from kwanzaa_compute.drivers.contract import Driver, DriverContext, ProviderInfo, Simulator
 from kwanzaa_compute.errors import UsageError
 
 PROJECT = "kwanzaa_compute"
@@ -117,6 +118,16 @@ def build_driver(info: ProviderInfo, context: DriverContext) -> Driver:
     """Imports a provider's driver class, and with it its SDK, and makes a driver of it."""
     factory: Callable[[DriverContext], Driver] = _import_string(info.driver)
     return factory(context)
+
+
+def build_simulator(info: ProviderInfo, folder: Path) -> Simulator:
+    """A provider's loopback cloud, not yet entered. `UsageError` where it has none."""
+    if not info.simulator:
+        raise UsageError(
+            f"{info.name} has no simulator", mend="kwanzaa train --provider sim needs no account"
+        )
+    factory: Callable[[Path], Simulator] = _import_string(info.simulator)
+    return factory(folder)
 
 
 def _import_string(where: str) -> Any:

@@ -52,7 +52,8 @@ _WORDS: dict[Reason, str] = {
     Reason.SPOT_DEARER: "spot is no cheaper than on-demand at the same place (${0} for the run)",
     Reason.TOO_LONG: "would take {0:.1f} h, past the limit of {1:.1f} h",
     Reason.DEADLINE: "would take {0:.1f} h, past the deadline in {1:.1f} h",
-    Reason.SPOT_DEADLINE: "interrupted, it may take {0:.1f} h, past the deadline in {1:.1f} h",
+    Reason.SPOT_DEADLINE: "interrupted, it may take {0:.1f} h, past the deadline in {1:.1f} h,"
+    " and no on-demand machine can take over",
     Reason.CAP: "would cost ${0}, more than the cap of ${1}",
 }
 
@@ -119,3 +120,8 @@ class Candidate:
     def training_s(self) -> float:
         """Seconds of training and evaluation."""
         return sum(line.seconds for line in self.lines if line.what in _WORK)
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of training, evaluation and saving, if nothing interrupts."""
+        return self.training_s + sum(ln.seconds for ln in self.lines if ln.what == "checkpoints")

@@ -354,12 +354,3 @@ def egress_micro(terms: Terms, shape: ModelShape, recipe: Recipe, runs: int = 1)
 def usd(micro: int) -> Decimal:
     """Whole micro-dollars as exact Decimal dollars."""
     return Decimal(micro).scaleb(-6)
-
-
-def must_leave_spot(remaining_work_h: float, remaining_time_h: float, restart_h: float) -> bool:
-    """Whether a run with a deadline must go on on-demand now.
-
-    On spot it may be interrupted once more before it can move, so two restarts must still fit
-    into the slack between the deadline and the remaining work.
-    """
-    return remaining_time_h - remaining_work_h <= 2 * restart_h

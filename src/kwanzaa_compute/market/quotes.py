@@ -76,7 +76,8 @@ class Pace:
 class Quote:
     """How the run goes on one kind of machine, in billed seconds; only the price is missing.
 
-    `fixed_micro` is what is paid whatever the hourly price: disk and egress.
+    `fixed_micro` is what is paid whatever the hourly price: disk and egress. `alone` refuses a
+    spot machine that keeps the deadline only if on-demand can take over from it.
     """
 
     refusal: tuple[Reason, Detail] | None
@@ -86,6 +87,7 @@ class Quote:
     disk_micro: int = 0
     egress_micro: int = 0
     checkpoint_every_s: float | None = None
+    alone: tuple[Reason, Detail] | None = None
 
     @property
     def fixed_micro(self) -> int:
@@ -143,7 +145,7 @@ def quote(offer: Offer, pace: Pace, asked: Asked) -> Quote:
         batches=batches,
         spot=offer.spot,
     )
-    refusal = _time_refusal(offer, went, asked.requirements)
+    refusal = _time_refusal(went, asked.requirements)
     if refusal:
         return Quote(refusal)
     return _priced_later(offer, went, pace.training, terms, asked)
@@ -164,6 +166,7 @@ def _priced_later(
         disk_cost_micro(offer.disk_usd_per_gib_hour, asked.requirements.disk_gib, billed_s),
         egress_micro(terms, asked.shape, asked.recipe, extras.runs),
         checkpoint_interval_s(extras.save_s, rate) if offer.spot and rate >= NEVER else None,
+        _refusal_alone(offer, went, asked.requirements),
     )
 
 
@@ -203,16 +206,21 @@ def _missing_features(provider: str, asked: Asked) -> frozenset[str]:
     return required - known if known is not None else required & terms_of(provider).lacks
 
 
-def _time_refusal(
-    offer: Offer, went: Courses, wanted: Requirements
-) -> tuple[Reason, Detail] | None:
-    expected_h, late_h = went.expected.wall_s / 3600, went.p95.wall_s / 3600
+def _time_refusal(went: Courses, wanted: Requirements) -> tuple[Reason, Detail] | None:
+    expected_h = went.expected.wall_s / 3600
     billed_h = went.expected.billed_s / 3600
     if wanted.max_hours is not None and billed_h > wanted.max_hours:
         return Reason.TOO_LONG, (billed_h, wanted.max_hours)
     if wanted.deadline_h is not None and expected_h > wanted.deadline_h:
         return Reason.DEADLINE, (expected_h, wanted.deadline_h)
-    if wanted.deadline_h is not None and offer.spot and late_h > wanted.deadline_h:
+    return None
+
+
+def _refusal_alone(
+    offer: Offer, went: Courses, wanted: Requirements
+) -> tuple[Reason, Detail] | None:
+    late_h = went.p95.wall_s / 3600
+    if offer.spot and wanted.deadline_h is not None and late_h > wanted.deadline_h:
         return Reason.SPOT_DEADLINE, (late_h, wanted.deadline_h)
     return None
 

@@ -61,7 +61,8 @@ class Recipe:
     """How one run trains: everything that memory and speed depend on beside the model.
 
     `compute` is "bf16", "fp16" or "fp32". `rows_per_micro_batch` rows of `row_tokens` tokens go
-    through the model at once, `accumulation` times for one optimizer step.
+    through the model at once, `accumulation` times for one optimizer step. With `checkpointing`,
+    every `recompute_every`-th block is computed again on the way back.
     """
 
     row_tokens: int = 2048
@@ -72,6 +73,7 @@ class Recipe:
     double_quant: bool = True
     compute: str = "bf16"
     checkpointing: bool = True
+    recompute_every: int = 1
     lora_rank: int = 16
     lora_modules: tuple[str, ...] | str = QUANTISABLE
     optimizer: str = "paged_adamw_8bit"
@@ -87,6 +89,11 @@ class Recipe:
     def tokens_per_step(self) -> int:
         """Tokens of one optimizer step on one GPU."""
         return self.tokens_per_micro_batch * self.accumulation
+
+    @property
+    def recomputed_share(self) -> float:
+        """The share of blocks that are computed twice, between 0 and 1."""
+        return 1 / self.recompute_every if self.checkpointing else 0.0
 
     @property
     def linear_bytes_per_param(self) -> float:

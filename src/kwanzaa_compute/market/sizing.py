@@ -151,9 +151,12 @@ def _activations(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
         yield SizingLine("activations", shape.layers * block, f"{shape.layers} blocks, all kept")
         return
     width = 4 if recipe.path.float32_head else recipe.compute_bytes
-    kept = shape.layers * shape.hidden * width * tokens / GIB
-    yield SizingLine("activations", block, "one block at a time, recomputed")
-    yield SizingLine("checkpoints", kept, f"the input of {shape.layers} blocks")
+    again = -(-shape.layers // recipe.recompute_every)
+    whole = shape.layers - again + 1
+    words = "one block at a time, recomputed" if whole == 1 else f"{whole} blocks at most"
+    yield SizingLine("activations", whole * block, words)
+    kept = again * shape.hidden * width * tokens / GIB
+    yield SizingLine("checkpoints", kept, f"the input of {again} blocks")
 
 
 def _loss(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
@@ -195,22 +198,34 @@ def disk_needed(shape: ModelShape, recipe: Recipe, *, image_has_torch: bool = Fa
     )
 
 
-_FOUR = 4
-
-
 @dataclass(frozen=True, slots=True)
 class Rung:
     """One step of the memory ladder: what to change of a recipe, fastest first.
 
+    `recompute_every` k computes every k-th block again on the way back, 1 all of them, 0 none.
     `micro_batch_factor` multiplies the rows of a micro-batch and divides the accumulation, so
     that an optimizer step keeps its tokens on every rung.
     """
 
-    name: str
     quantised: bool
-    checkpointing: bool
+    recompute_every: int
     micro_batch_factor: int
     path: CodePath = FUSED
+
+    @property
+    def name(self) -> str:
+        """The rung for people."""
+        recomputed = {0: "nothing", 1: "all", 2: "every 2nd block", 3: "every 3rd block"}
+        k = self.recompute_every
+        words = f"{recomputed.get(k, f'every {k}th block')} recomputed"
+        rows = self.micro_batch_factor
+        return ", ".join(
+            [
+                "4-bit base" if self.quantised else "16-bit base",
+                words,
+                *([f"{rows} rows at a time"] if rows > 1 else []),
+            ]
+        )
 
     def applied(self, recipe: Recipe) -> Recipe | None:
         """The recipe on this rung; None where the accumulation does not divide by the factor."""
@@ -219,30 +234,23 @@ class Rung:
         return replace(
             recipe,
             quantised=self.quantised,
-            checkpointing=self.checkpointing,
+            checkpointing=self.recompute_every > 0,
+            recompute_every=self.recompute_every or 1,
             rows_per_micro_batch=recipe.rows_per_micro_batch * self.micro_batch_factor,
             accumulation=recipe.accumulation // self.micro_batch_factor,
             path=self.path,
         )
 
 
-LADDER: tuple[Rung, ...] = tuple(
-    Rung(
-        ("4-bit base, " if quantised else "16-bit base, ")
-        + ("recomputed" if checkpointing else "nothing recomputed")
-        + (", four rows" if rows == _FOUR else ""),
-        quantised,
-        checkpointing,
-        rows,
-    )
-    for quantised, checkpointing, rows in (
-        (False, False, _FOUR),
-        (True, False, _FOUR),
-        (False, False, 1),
-        (True, False, 1),
-        (True, True, _FOUR),
-        (True, True, 1),
-    )
+LADDER: tuple[Rung, ...] = (
+    Rung(quantised=False, recompute_every=0, micro_batch_factor=4),
+    Rung(quantised=True, recompute_every=0, micro_batch_factor=4),
+    Rung(quantised=False, recompute_every=0, micro_batch_factor=1),
+    Rung(quantised=True, recompute_every=0, micro_batch_factor=1),
+    Rung(quantised=True, recompute_every=4, micro_batch_factor=1),
+    Rung(quantised=True, recompute_every=2, micro_batch_factor=1),
+    Rung(quantised=True, recompute_every=1, micro_batch_factor=4),
+    Rung(quantised=True, recompute_every=1, micro_batch_factor=1),
 )
 """From the fastest way to train to the most frugal one, in the order measured on an H200."""
 

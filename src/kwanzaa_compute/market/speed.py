@@ -99,7 +99,7 @@ def training_flops_per_token(shape: ModelShape, recipe: Recipe) -> float:
     attention = _attention_flops(shape, recipe)
     linear = 2.0 * shape.active_linear_params
     head = 2.0 * shape.head_params
-    recomputed = linear + attention if recipe.checkpointing else 0.0
+    recomputed = (linear + attention) * recipe.recomputed_share
     return 2 * (linear + head) + 3 * attention + recomputed
 
 
@@ -152,13 +152,13 @@ def _fill(shape: ModelShape, recipe: Recipe) -> float:
 def _unpacking_s(shape: ModelShape, recipe: Recipe, gpu: GPU, *, training: bool) -> float:
     if not recipe.quantised:
         return 0.0
-    passes = 1 if not training else 3 if recipe.checkpointing else 2
+    passes = 2 + recipe.recomputed_share if training else 1
     moved = shape.active_linear_params * (recipe.linear_bytes_per_param + recipe.compute_bytes)
     return passes * moved / (gpu.bandwidth_tb_s * 1e12 * DEQUANT_EFFICIENCY)
 
 
 def _traffic_s(shape: ModelShape, recipe: Recipe, gpu: GPU, *, training: bool) -> float:
-    share = 0.25 if not training else 1.0 if recipe.checkpointing else 0.75
+    share = 0.75 + 0.25 * recipe.recomputed_share if training else 0.25
     widths = 4 * shape.hidden + 2 * shape.q_dim + 2 * shape.kv_dim + 2 * shape.intermediate
     unit = widths * recipe.compute_bytes * shape.layers * recipe.tokens_per_micro_batch
     moved = unit * recipe.path.traffic_factor * share
@@ -167,7 +167,7 @@ def _traffic_s(shape: ModelShape, recipe: Recipe, gpu: GPU, *, training: bool) -
 
 def _host_s(shape: ModelShape, recipe: Recipe, *, training: bool) -> float:
     with_recomputation, without = recipe.path.launch_ms_per_layer
-    per_layer = with_recomputation if recipe.checkpointing else without
+    per_layer = without + (with_recomputation - without) * recipe.recomputed_share
     per_layer *= 1.0 if recipe.quantised else UNQUANTISED_HOST_SHARE
     return shape.layers * per_layer / 1000 * (1.0 if training else 0.25)
 

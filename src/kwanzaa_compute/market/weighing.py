@@ -90,6 +90,7 @@ class Weighed:
         self.quotes = [quoted for quoted, _ in kinds]
         priced = [self._priced(rank, *kind) for rank, kind in enumerate(kinds)]
         self._drop_pointless_spot(priced)
+        self._drop_spot_alone(priced)
         self.ranked = [key for keys in priced for key in keys]
         self.ranked.sort()
 
@@ -213,6 +214,15 @@ class Weighed:
             beside = self._cheapest_by_region(on_demand.get(kind, []))
             for keys in spot_keys if beside else ():
                 keys[:] = self._worth_while(keys, beside)
+
+    def _drop_spot_alone(self, priced: list[list[int]]) -> None:
+        """Refuses spot machines that may miss the deadline, where nothing can take over in time."""
+        if any(keys and not self._offer(keys[0]).spot for keys in priced):
+            return
+        for quoted, keys in zip(self.quotes, priced, strict=True):
+            if quoted.alone:
+                self.refused.extend([(key & self._mask, *quoted.alone) for key in keys])
+                keys.clear()
 
     def _cheapest_by_region(self, priced: list[list[int]]) -> dict[str, int]:
         cheapest: dict[str, int] = {}

@@ -1,23 +1,59 @@
 """The plan's ranked offers as the ledger keeps them, so that a relaunch needs no new plan."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from decimal import Decimal
 from typing import Any
 
 from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.offers import Availability, Offer
+from kwanzaa_compute.runs.records import Prospect
+
+_TIMES = ("set_up_s", "work_s", "checkpoint_s")
 
 
-def dump_offers(offers: Sequence[Offer]) -> str:
-    """Offers as JSON, in order."""
-    return json.dumps([asdict(offer) for offer in offers], default=str)
+def dump_prospects(prospects: Sequence[Prospect]) -> str:
+    """Prospects as JSON, in order: each its offer's fields, with the times beside them."""
+    rows = [
+        {**asdict(prospect.offer), **{name: getattr(prospect, name) for name in _TIMES}}
+        for prospect in prospects
+    ]
+    return json.dumps(rows, default=str)
+
+
+def load_prospects(text: str) -> list[Prospect]:
+    """The prospects of `dump_prospects`; of an older version's offers the times are unknown."""
+    return [
+        Prospect(_offer(raw), **{name: float(raw.get(name) or 0.0) for name in _TIMES})
+        for raw in json.loads(text)
+    ]
+
+
+def as_of_now(
+    prospects: Sequence[Prospect], news: Mapping[tuple[str, str, str], Offer]
+) -> list[Prospect]:
+    """Prospects at today's price and availability, by place, in the order that they had.
+
+    What is no longer listed stays as it was planned: asking for it is the only way to know. A
+    price that is no price is no news.
+    """
+    return [_renewed(p, news.get(p.place)) for p in prospects]
+
+
+def _renewed(prospect: Prospect, live: Offer | None) -> Prospect:
+    if live is None:
+        return prospect
+    price = live.usd_per_hour
+    if price is None or not price.is_finite() or price <= 0:
+        price = prospect.offer.usd_per_hour
+    offer = replace(prospect.offer, usd_per_hour=price, availability=live.availability)
+    return replace(prospect, offer=offer)
 
 
 def load_offers(text: str) -> list[Offer]:
-    """The offers of `dump_offers`."""
-    return [_offer(raw) for raw in json.loads(text)]
+    """The offers alone."""
+    return [prospect.offer for prospect in load_prospects(text)]
 
 
 def _offer(raw: dict[str, Any]) -> Offer:

@@ -4,21 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.drivers.contract import Deadline, ProviderInfo
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
     BudgetError,
     CapacityError,
     CredentialsError,
     InvalidRequestError,
-    KwanzaaError,
     ProviderError,
     QuotaError,
     StoreError,
 )
 from kwanzaa_compute.failpoint import failpoint
-from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.interruptions import interruptions_per_h
 from kwanzaa_compute.runs.jobs import job_for
 from kwanzaa_compute.runs.ledger import Ledger
@@ -35,6 +31,7 @@ from kwanzaa_compute.runs.records import (
 from kwanzaa_compute.runs.recovery import End, Launch, Pause, intent, next_launch
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.runs.step import Step
+from kwanzaa_compute.runs.supply import Buyer
 from kwanzaa_compute.store import RunFolder, Store
 from kwanzaa_compute.store.folder import RUN
 
@@ -50,19 +47,6 @@ _FAULTS: Mapping[type[ProviderError], Fault] = {
 }
 
 
-def reserve_s(info: ProviderInfo) -> float:
-    """Seconds of billing that are kept back from the cap for a machine's end.
-
-    We count it as billed until its absence is proven, a settle window later. A limit that the
-    machine itself keeps begins with our first instruction only: with every watcher dead it lives
-    a boot longer, so no driver's own figure is taken for less than its boot.
-    """
-    ends_s = info.stop_reserve_s
-    if info.deadline is not Deadline.BY_PROVIDER:
-        ends_s = max(ends_s, info.boot_s)
-    return ends_s + info.settle_s
-
-
 class Launcher:
     """Moves runs on that have no open attempt."""
 
@@ -74,28 +58,31 @@ class Launcher:
         clock: Clock,
         *,
         environment: Mapping[str, str],
+        buyer: Buyer,
     ) -> None:
-        """Takes the same parts as the supervisor."""
+        """Takes the same parts as the supervisor, and what finds out what runs can have."""
         self._ledger = ledger
         self._provider = provider
         self._open_store = open_store
         self._clock = clock
         self._environment = environment
+        self._buyer = buyer
 
     def move_on(self, lease: Lease, run: RunRecord) -> Step:
         """Ends the run, waits, or launches its next machine."""
         attempts = self._ledger.attempts(run.id)
         last = attempts[-1] if attempts else None
-        offers, kept_s = self._offers(run)
+        supply = self._buyer.supply(run)
         verdict = next_launch(
             run,
             attempts,
-            offers,
+            supply.prospects,
             self._clock.now(),
-            kept_s,
+            supply.stop_reserve_s,
+            handover_s=supply.handover_s,
             project_left_usd=self._ledger.project_left_usd(),
         )
-        if last is not None and not isinstance(verdict, Pause) and self._is_done(run):
+        if last is not None and self._is_done(run):
             # Written after its machine had been given up: what is complete is not trained again.
             verdict = End(RunState.DONE, "the done marker is in the store")
         match verdict:
@@ -105,7 +92,7 @@ class Launcher:
                 return Step(run, last, None, reason)
             case Launch():
                 attempt = intent(run, verdict, last, self._clock.now())
-                attempt = replace(attempt, reserve_s=kept_s)
+                attempt = replace(attempt, reserve_s=supply.stop_reserve_s)
                 return self._launch(lease, run, attempt, verdict)
 
     def _end(self, lease: Lease, run: RunRecord, last: AttemptRecord | None, end: End) -> Step:
@@ -120,19 +107,6 @@ class Launcher:
             self._ledger.note(run.id, "store", error.message)
         return Step(run, last, None, end.reason)
 
-    def _offers(self, run: RunRecord) -> tuple[list[Offer], float]:
-        """The candidates that can be had from here, and the seconds that an end may take."""
-        offers, kept_s = [], 0.0
-        for offer in load_offers(run.candidates):
-            try:
-                info = self._provider(offer.provider).info
-            except KwanzaaError as error:
-                self._ledger.note(run.id, "provider", error.message)
-                continue
-            offers.append(offer)
-            kept_s = max(kept_s, reserve_s(info))
-        return offers, kept_s
-
     def _is_done(self, run: RunRecord) -> bool:
         try:
             return self._folder(run).done() is not None
@@ -144,15 +118,18 @@ class Launcher:
     def _launch(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, launch: Launch) -> Step:
         provider = self._provider(attempt.provider)
         before = self._ledger.attempts(run.id)
+        folder = self._folder(run)
         job = job_for(
             run,
             attempt,
             provider.info,
             self._environment,
+            offer=launch.offer,
             disk_gib=50.0,
+            store=folder.store,
+            now=self._clock.now(),
             interruptions_per_h=interruptions_per_h(attempt, before, self._clock.now()),
         )
-        folder = self._folder(run)
         lease = self._ledger.renew_lease(lease, LEASE_S)
         failpoint("launch.begin")
         folder.clear_stop_request()
@@ -165,7 +142,8 @@ class Launcher:
         except BudgetError as error:
             return Step(run, None, Move.WAIT, error.message)  # another run was faster
         where = f"{provider.info.title}, {launch.offer.gpu.name} {launch.offer.region}".rstrip()
-        self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}")
+        why = f" ({launch.why})" if launch.why else ""
+        self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}{why}")
         # Nobody may take over, and find no machine, while the provider still makes up its mind.
         lease = self._ledger.renew_lease(lease, LEASE_S)
         failpoint("launch.intended")

@@ -31,6 +31,7 @@ _SEEN = (
     "beat_changed_at",
     "phase",
     "step",
+    "total_steps",
     "checkpoint",
     "absent_since",
     "exit_code",

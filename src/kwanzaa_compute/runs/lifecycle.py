@@ -52,6 +52,10 @@ class Attempt:
     absent_s: float | None = None
     """Since the first of an unbroken row of successful fleet readings without this machine."""
     asked_to_stop_s: float | None = None
+    leaving: bool = False
+    """It was asked to stop so that the run goes on elsewhere, and not because it is enough."""
+    better_elsewhere: str = ""
+    """Why the run should go on elsewhere although this machine works; empty: it should not."""
     done: bool = False
     failure: Failure | None = None
     store_read: bool = True
@@ -80,6 +84,7 @@ def decide(
                 or _to_be_stopped(attempt, limits)
                 or _seen(sighting, attempt, limits)
                 or _silent(heartbeat, attempt, limits)
+                or _elsewhere(heartbeat, attempt)
                 or (Move.WAIT, "it is working")
             )
         case AttemptState.ENDING:
@@ -111,6 +116,8 @@ def _said_by_the_trainer(attempt: Attempt) -> Decision | None:
     if failure is None:
         return None
     if failure.stopped:
+        if attempt.leaving:
+            return Move.RELAUNCH, "saved, to go on elsewhere"
         if attempt.asked_to_stop_s is not None:
             return Move.HALT, "stopped after a checkpoint"
         return Move.RELAUNCH, f"the machine was told to stop: {failure.message}"
@@ -126,7 +133,8 @@ def _enough(attempt: Attempt, limits: Limits) -> Decision | None:
     if attempt.age_s >= limits.max_age_s:
         return Move.HALT, "its time, by cap or limit, is used up"
     if attempt.asked_to_stop_s is not None and attempt.asked_to_stop_s >= limits.stop_grace_s:
-        return Move.HALT, f"no checkpoint within {limits.stop_grace_s:.0f} s of being asked"
+        move = Move.RELAUNCH if attempt.leaving and attempt.wish is Wish.RUN else Move.HALT
+        return move, f"no checkpoint within {limits.stop_grace_s:.0f} s of being asked"
     return None
 
 
@@ -180,3 +188,12 @@ def _allowed_silence_s(heartbeat: Heartbeat, limits: Limits) -> float:
     if heartbeat.interval_s is not None:
         return min(max(2 * heartbeat.interval_s, LEAST_QUIET_S), MOST_QUIET_S)
     return limits.quiet_s.get(heartbeat.phase, max(limits.quiet_s.values()))
+
+
+def _elsewhere(heartbeat: Heartbeat | None, attempt: Attempt) -> Decision | None:
+    """Last of all: there is a better place. A machine without a trainer has nothing to save."""
+    if attempt.leaving and heartbeat is None and attempt.store_read:
+        return Move.RELAUNCH, "to go on elsewhere; its trainer had not begun"
+    if attempt.better_elsewhere and attempt.asked_to_stop_s is None:
+        return Move.LEAVE, attempt.better_elsewhere
+    return None

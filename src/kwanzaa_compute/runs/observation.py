@@ -121,7 +121,9 @@ def _sound_beat(beat: Heartbeat | None) -> Heartbeat | None:
     """The heartbeat, unless it holds what no trainer writes: machines are not trusted."""
     if beat is None or not isinstance(beat.phase, str):
         return None
-    counts = all(type(n) is int and abs(n) < _MOST for n in (beat.sequence, beat.step))
+    counts = all(
+        type(n) is int and abs(n) < _MOST for n in (beat.sequence, beat.step, beat.total_steps)
+    )
     if not counts or not isinstance(beat.checkpoint, str | None):
         return None
     interval_s = beat.interval_s

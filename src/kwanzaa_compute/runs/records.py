@@ -15,6 +15,7 @@ from kwanzaa_compute.errors import (
     QuotaError,
     RunError,
 )
+from kwanzaa_compute.market.offers import Offer
 
 
 class RunState(StrEnum):
@@ -75,6 +76,8 @@ class Move(StrEnum):
     """The machine of an uncertain launch was found by its name."""
     ASK_TO_STOP = "ask to stop"
     """Ask the trainer for a checkpoint and a clean exit."""
+    LEAVE = "leave"
+    """Ask the trainer for a checkpoint, to go on elsewhere."""
     FINISH = "finish"
     """The run is complete: end the machine."""
     FAIL = "fail"
@@ -109,6 +112,26 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Prospect:
+    """An offer of the plan, with how the whole run would go there. Times in seconds.
+
+    `work_s` is all of the work, zero where nobody has estimated it: then nothing can be said of
+    deadlines. `checkpoint_s` passes from one checkpoint to the next: what losing a machine loses.
+    """
+
+    offer: Offer
+    set_up_s: float = 0.0
+    """Until the first step of a fresh machine."""
+    work_s: float = 0.0
+    checkpoint_s: float = 0.0
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """What may run out of machines, or take them back, as a whole."""
+        return self.offer.provider, self.offer.id, self.offer.region
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """One row of the ledger. Times in seconds since the epoch, money in dollars."""
 
@@ -122,7 +145,7 @@ class RunRecord:
     config: str
     """The effective TrainingConfig as canonical JSON."""
     candidates: str
-    """The plan's ranked offers, as JSON."""
+    """The plan's ranked prospects, as JSON."""
     max_usd: Decimal | None
     max_hours: float
     """Machine hours in all, since the run was started or last resumed."""
@@ -132,6 +155,8 @@ class RunRecord:
     """When the user last resumed it; faults of earlier attempts no longer count."""
     ended_at: float | None = None
     reason: str = ""
+    deadline_at: float | None = None
+    """When the user wants it to be finished; None: whenever it is cheapest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +192,19 @@ class AttemptRecord:
     reason: str = ""
     exit_code: int | None = None
     closed_at: float | None = None
+    total_steps: int = 0
+    """Steps of the whole run, as the trainer counts them; zero until it has said so."""
+    leaving: bool = False
+    """It was asked to stop so that the run goes on elsewhere."""
     reserve_s: float = 0.0
     """How much longer than `max_hours` it may bill, until its absence is proven."""
     retry_at: float | None = None
     """The provider asked for no launch before this time (seconds since the epoch)."""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Where its machine was asked for, as `Prospect.place`."""
+        return self.provider, self.offer_id, self.region
 
     def billed_s(self, now: float) -> float:
         """Seconds that we count as billed: from the intent, so never less than the provider's."""

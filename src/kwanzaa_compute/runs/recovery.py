@@ -2,16 +2,18 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import takewhile
 
-from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute.market.offers import Availability, Offer
+from kwanzaa_compute.runs.deadlines import choose, cost_usd, outlook, stake
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
     AttemptState,
     Fault,
     Move,
+    Prospect,
     RunRecord,
     RunState,
     Wish,
@@ -28,6 +30,12 @@ FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 120.0
 SHORTEST_USEFUL_HOURS = 1 / 60
 
+COOL_DOWN_S = 900.0
+"""A place that took a machine back is tried last for so long: it is likely to do so again."""
+SOLD_OUT_S = 600.0
+"""A run that has time to wait asks a place that was sold out again after so many seconds."""
+LOOK_AGAIN_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:
@@ -35,6 +43,7 @@ class Launch:
 
     offer: Offer
     max_hours: float
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +65,17 @@ class End:
 def next_launch(
     run: RunRecord,
     attempts: Sequence[AttemptRecord],
-    offers: Sequence[Offer],
+    prospects: Sequence[Prospect],
     now: float,
     stop_reserve_s: float,
     *,
+    handover_s: float = 0.0,
     project_left_usd: Decimal | None = None,
 ) -> Launch | Pause | End:
-    """What to do for a run whose attempts are all closed; `offers` are ranked, best first.
+    """What to do for a run whose attempts are all closed; `prospects` are ranked, best first.
 
-    `project_left_usd` is what the cap on all runs together leaves; None: there is none.
+    `handover_s` passes from the loss of a machine until the next one can be launched;
+    `project_left_usd` is what the cap on all runs together leaves, None: there is none.
     """
     # Faults from before the user's last `resume` are history; the money they cost is not.
     current = [a for a in attempts if a.intended_at >= run.resumed_at]
@@ -72,15 +83,69 @@ def next_launch(
         _ended(run, current)
         or _hopeless(current)
         or _too_soon(current, now)
-        or _launch(
+        or _go_on(
             run,
             attempts,
-            _without_flaky(_usable(offers, current), current),
+            prospects,
             now,
-            stop_reserve_s=stop_reserve_s,
+            reserves=(stop_reserve_s, handover_s),
             project_left_usd=project_left_usd,
         )
     )
+
+
+def usable(
+    run: RunRecord, attempts: Sequence[AttemptRecord], prospects: Sequence[Prospect], now: float
+) -> list[Prospect]:
+    """Ranked prospects without dead ends; places that just took a machine back come last.
+
+    What is sold out is a dead end for good; or for a while, if a deadline leaves time to wait.
+    Then they are ranked by what the run would cost at the prices that they have now.
+    """
+    current = [a for a in attempts if a.intended_at >= run.resumed_at]
+    waits = may_wait(run, now)
+    sold_out = {
+        a.place
+        for a in current
+        if a.fault is Fault.CAPACITY and not (waits and now - _closed_at(a) >= SOLD_OUT_S)
+    }
+    resting = {
+        a.place
+        for a in current
+        if a.fault in (Fault.PREEMPTED, Fault.MACHINE) and now - _closed_at(a) < COOL_DOWN_S
+    }
+    found = [
+        p
+        for p in _possible(run, current, prospects, now)
+        if p.place not in sold_out and not (waits and p.offer.availability is Availability.SOLD_OUT)
+    ]
+    failures = Counter(a.place for a in _passing_faults(current))
+
+    def trouble(prospect: Prospect) -> tuple[bool, int]:
+        flaky = failures[prospect.place] // FAULTS_BEFORE_MOVING_ON
+        return prospect.place in resting, flaky
+
+    if waits:  # for a run that has time, prices are asked for again, so the plan's order is old
+        return sorted(found, key=lambda p: (*trouble(p), cost_usd(p, 1.0)))
+    return sorted(found, key=trouble)
+
+
+def _possible(
+    run: RunRecord, current: Sequence[AttemptRecord], prospects: Sequence[Prospect], now: float
+) -> list[Prospect]:
+    """Prospects that can be had at some time: no provider that refuses us, no unknown price."""
+    refused = {a.provider for a in current if a.fault in (Fault.QUOTA, Fault.CREDENTIALS)}
+    waits = may_wait(run, now)
+    return [
+        p
+        for p in prospects
+        if p.offer.provider not in refused and (not waits or _has_price(p.offer))
+    ]
+
+
+def may_wait(run: RunRecord, now: float) -> bool:
+    """Whether the run has a deadline that is still to come: then time is worth money."""
+    return run.deadline_at is not None and now < run.deadline_at
 
 
 def intent(run: RunRecord, launch: Launch, last: AttemptRecord | None, now: float) -> AttemptRecord:
@@ -147,50 +212,58 @@ def _passing_faults(attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:
     return list(takewhile(lambda a: a.fault is Fault.TRANSIENT, reversed(attempts)))
 
 
-def _without_flaky(offers: Sequence[Offer], attempts: Sequence[AttemptRecord]) -> list[Offer]:
-    """The offers, with a place that failed again and again behind those that did not."""
-    failures = Counter(_place(a) for a in _passing_faults(attempts))
-    return sorted(
-        offers, key=lambda o: failures[o.provider, o.id, o.region] // FAULTS_BEFORE_MOVING_ON
+def _closed_at(attempt: AttemptRecord) -> float:
+    return attempt.intended_at if attempt.closed_at is None else attempt.closed_at
+
+
+def _go_on(
+    run: RunRecord,
+    attempts: Sequence[AttemptRecord],
+    prospects: Sequence[Prospect],
+    now: float,
+    *,
+    reserves: tuple[float, float],
+    project_left_usd: Decimal | None,
+) -> Launch | Pause | End:
+    """The best place now; with a deadline, what time and money allow, or patience."""
+    stop_reserve_s, handover_s = reserves
+    found, why = usable(run, attempts, prospects, now), ""
+    current = [a for a in attempts if a.intended_at >= run.resumed_at]
+    known = _possible(run, current, prospects, now)
+    view = outlook(run, attempts, found, now, handover_s)
+    if view is not None:
+        choice = choose(view, stake(run, attempts, view.steady, now), found, known)
+        if choice.prospect is None:
+            return Pause(now + LOOK_AGAIN_S, choice.why)
+        # Should the cap not pay for it, any other machine is better than none.
+        found = [choice.prospect, *(p for p in found if p is not choice.prospect)]
+        why = choice.why
+    elif not found and known and may_wait(run, now):
+        return Pause(now + LOOK_AGAIN_S, "nothing is to be had now, and the deadline is to come")
+    verdict = _launch(
+        run, attempts, found, now, stop_reserve_s=stop_reserve_s, project_left_usd=project_left_usd
     )
-
-
-def _usable(offers: Sequence[Offer], attempts: Sequence[AttemptRecord]) -> list[Offer]:
-    """Ranked offers without dead ends; a place that just took a machine back comes last."""
-    providers = {a.provider for a in attempts if a.fault in (Fault.QUOTA, Fault.CREDENTIALS)}
-    sold_out = {_place(a) for a in attempts if a.fault is Fault.CAPACITY}
-    last = attempts[-1] if attempts else None
-    shunned = _place(last) if last and last.fault in (Fault.PREEMPTED, Fault.MACHINE) else None
-    usable = [
-        o
-        for o in offers
-        if o.provider not in providers and (o.provider, o.id, o.region) not in sold_out
-    ]
-    return sorted(usable, key=lambda o: (o.provider, o.id, o.region) == shunned)
-
-
-def _place(attempt: AttemptRecord) -> tuple[str, str, str]:
-    return attempt.provider, attempt.offer_id, attempt.region
+    return replace(verdict, why=why) if isinstance(verdict, Launch) else verdict
 
 
 def _launch(
     run: RunRecord,
     attempts: Sequence[AttemptRecord],
-    offers: Sequence[Offer],
+    prospects: Sequence[Prospect],
     now: float,
     *,
     stop_reserve_s: float,
     project_left_usd: Decimal | None,
 ) -> Launch | End:
-    if not offers:
+    if not prospects:
         return _nothing_left([a for a in attempts if a.intended_at >= run.resumed_at])
     own = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
     left = min((usd for usd in (own, project_left_usd) if usd is not None), default=None)
     lived_h = sum(a.billed_s(now) for a in attempts if a.intended_at >= run.resumed_at) / 3600
-    for offer in offers:
+    for offer in (prospect.offer for prospect in prospects):
+        if not _has_price(offer):
+            continue
         rate = offer.usd_per_hour or Decimal(0)
-        if not offer.own_machine and not (rate.is_finite() and rate > 0):
-            continue  # an unknown or absurd price is never taken for free
         hours = affordable_hours(
             left,
             rate,
@@ -216,6 +289,12 @@ def _nothing_left(attempts: Sequence[AttemptRecord]) -> End:
         elif Fault.QUOTA in faults:
             state = RunState.NO_QUOTA
     return End(state, f"no offer is left to try; the last said: {reason}")
+
+
+def _has_price(offer: Offer) -> bool:
+    """An unknown or absurd price is never taken for free; only our own machine is."""
+    rate = offer.usd_per_hour
+    return offer.own_machine or (rate is not None and rate.is_finite() and rate > 0)
 
 
 def _too_little(left: Decimal | None, whose: str, hours: float) -> str:

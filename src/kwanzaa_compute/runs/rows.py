@@ -85,5 +85,6 @@ ATTEMPTS = Table(
         "ending": _members(Move),
         "fault": _members(Fault),
         "spot": bool,
+        "leaving": bool,
     },
 )

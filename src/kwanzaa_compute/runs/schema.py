@@ -48,6 +48,11 @@ MIGRATIONS: Sequence[str] = (
     ) STRICT;
     """,
     """
+    ALTER TABLE runs ADD COLUMN deadline_at REAL;
+    ALTER TABLE attempts ADD COLUMN total_steps INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN leaving INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
     ALTER TABLE attempts ADD COLUMN reserve_s REAL NOT NULL DEFAULT 0;
     ALTER TABLE attempts ADD COLUMN retry_at REAL;
     CREATE INDEX open_runs ON runs (created_at) WHERE state = 'running';

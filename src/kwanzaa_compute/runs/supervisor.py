@@ -29,8 +29,10 @@ from kwanzaa_compute.runs.records import (
     Move,
     RunRecord,
     RunState,
+    Wish,
 )
 from kwanzaa_compute.runs.step import Step
+from kwanzaa_compute.runs.supply import Buyer
 from kwanzaa_compute.store import RunFolder, StopRequest, Store
 
 UNCONFIRMED_S = 300.0
@@ -71,7 +73,10 @@ class Supervisor:
         self._clock = clock
         self._holder = holder
         self._observer = Observer(ledger, provider, open_store, clock)
-        self._launcher = Launcher(ledger, provider, open_store, clock, environment=environment)
+        self._buyer = Buyer(ledger, provider, clock)
+        self._launcher = Launcher(
+            ledger, provider, open_store, clock, environment=environment, buyer=self._buyer
+        )
 
     # -- faces --------------------------------------------------------------------------------
 
@@ -226,6 +231,7 @@ class Supervisor:
                 "beat_changed_at": now,
                 "phase": beat.phase,
                 "step": beat.step,
+                "total_steps": max(beat.total_steps, attempt.total_steps),
                 "checkpoint": beat.checkpoint or attempt.checkpoint,
             }
         if seen.sighting is not None:
@@ -242,6 +248,7 @@ class Supervisor:
         now = self._clock.now()
         since = attempt.beat_changed_at or attempt.intended_at
         asked, absent = attempt.asked_to_stop_at, attempt.absent_since
+        may_leave = attempt.state is AttemptState.LIVE and run.wish is Wish.RUN and asked is None
         return lifecycle.Attempt(
             state=attempt.state,
             wish=run.wish,
@@ -249,6 +256,8 @@ class Supervisor:
             quiet_s=seen.looked_at - since,
             absent_s=None if absent is None or seen.sighting is None else seen.asked_at - absent,
             asked_to_stop_s=None if asked is None else now - asked,
+            leaving=attempt.leaving,
+            better_elsewhere=self._buyer.better_than(run, attempt) if may_leave else "",
             done=seen.done,
             failure=seen.failure,
             store_read=seen.store_read,
@@ -277,11 +286,14 @@ class Supervisor:
             return self._ledger.update_attempt(
                 lease, attempt, state=AttemptState.LIVE, machine_id=seen.sighting.machine_id
             )
-        if move is Move.ASK_TO_STOP:
+        if move in (Move.ASK_TO_STOP, Move.LEAVE):
             url = self._ledger.run(attempt.run_id).store_url
             RunFolder(self._open_store(url)).put_stop_request(StopRequest(attempt.number, reason))
             failpoint("stop.asked")
-            return self._ledger.update_attempt(lease, attempt, asked_to_stop_at=now)
+            leaving = move is Move.LEAVE
+            return self._ledger.update_attempt(
+                lease, attempt, asked_to_stop_at=now, leaving=leaving
+            )
         if move in ENDINGS:
             attempt = self._ledger.update_attempt(
                 lease,
@@ -289,7 +301,7 @@ class Supervisor:
                 state=AttemptState.ENDING,
                 ending=move,
                 ending_at=now,
-                fault=_fault(move, seen),
+                fault=Fault.NONE if attempt.leaving else _fault(move, seen),
                 reason=reason,
             )
             failpoint("end.decided")

@@ -5,6 +5,7 @@ input/config.json           the effective TrainingConfig (JSON, no secrets)
 input/training.yaml         the user's file, as it was
 input/train.jsonl, eval.jsonl
 input/base/...              the base model, where it is a folder of the user's
+code/<sha256>.zip           the library and the trainer, for machines that have neither
 checkpoints/ckpt-<step>-<attempt>/{state.safetensors,state.json,manifest.json}
 attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, output.log, failure.json
 stop.json                   the watcher's wish: checkpoint, then exit
@@ -27,6 +28,7 @@ USER_YAML = "input/training.yaml"
 TRAIN_DATA = "input/train.jsonl"
 EVAL_DATA = "input/eval.jsonl"
 BASE_MODEL = "input/base"
+CODE = "code"
 CHECKPOINTS = "checkpoints"
 STOP = "stop.json"
 ADAPTER = "adapter"

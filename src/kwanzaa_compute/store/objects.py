@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
 from kwanzaa_compute.failpoint import failpoint
+from kwanzaa_compute.secret import Secret
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as ObstoreStore
@@ -23,6 +24,7 @@ SCHEMES = ("file", "s3", "gs", "az")
 CALL_TIMEOUT_S = 60
 RETRY_FOR_S = 120
 CHUNK_BYTES = 8 << 20
+MOST_SIGNED_HOURS = 7 * 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,9 @@ class Store(Protocol):
 
     def download(self, path: str, target: Path) -> str:
         """Copies an object to a local file, whole or not at all; returns its sha256 (hex)."""
+
+    def signed_url(self, path: str, hours: float) -> Secret:
+        """A URL that anybody may read this object at for so many hours: as secret as a key."""
 
 
 class ObjectStore:
@@ -174,6 +179,20 @@ class ObjectStore:
         finally:
             partial.unlink(missing_ok=True)
         return digest.hexdigest()
+
+    def signed_url(self, path: str, hours: float) -> Secret:
+        """A URL that anybody may read this object at for so many hours (a week at most).
+
+        That of a `file://` store is the file's own.
+        """
+        import obstore
+        from obstore.store import AzureStore, GCSStore, S3Store
+
+        if not isinstance(self._backend, AzureStore | GCSStore | S3Store):
+            return Secret(f"{self._url}/{_checked(path)}")
+        expires = timedelta(hours=min(hours, MOST_SIGNED_HOURS))
+        with _errors(self._url, path):
+            return Secret(obstore.sign(self._backend, "GET", _checked(path), expires))
 
 
 def open_store(url: str) -> ObjectStore:

@@ -8,7 +8,7 @@ and otherwise does everything for real in the run's store: heartbeats, checkpoin
 stopping when asked, the done marker. Time passes only when somebody sleeps on `cloud.clock`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -105,7 +105,7 @@ class FakeCloud:
         sold_out: Collection[str] = (),
         slow_boot: float = 30.0,
         preempt_at: Collection[float] = (),
-        trace: Trace | None = None,
+        trace: Trace | Mapping[str, Trace] | None = None,
         seed: int | str = 0,
         clock: FakeClock | None = None,
         weather: Weather | None = None,
@@ -119,11 +119,11 @@ class FakeCloud:
 
         `sold_out`: ids of offers without capacity. `slow_boot`: seconds until a machine's first
         instruction. `preempt_at`: seconds from the start at which every spot machine is taken
-        back. `trace`: when spot capacity is there at all. `weather` (it replaces `slow_boot`)
-        and `faults` say everything else that clouds do; `training` what a machine has to do;
-        `open_store` opens the store of a job (default: `memory://` in `stores`, anything else
-        for real). `info` replaces what
-        the provider promises of itself.
+        back. `trace`: when spot capacity is there at all, everywhere or by region.
+        `weather` (it replaces `slow_boot`) and `faults` say everything else that clouds do;
+        `training` what a machine has to do; `open_store` opens the store of a job (default:
+        `memory://` in `stores`, anything else for real). `info` replaces what the provider
+        promises of itself.
         """
         self.clock = clock or FakeClock()
         self.stores = MemoryStores()
@@ -131,8 +131,7 @@ class FakeCloud:
         self._open_store = open_store or self.open_store
         self._offers = list(fake_offers(name) if offers is None else offers)
         places = [
-            Place(o, 0 if o.id in sold_out else None, trace if o.spot else None)
-            for o in self._offers
+            Place(o, 0 if o.id in sold_out else None, _trace_of(o, trace)) for o in self._offers
         ]
         self.sim = SimCloud(
             places,
@@ -207,11 +206,11 @@ class FakeCloud:
     def inspect(self, machine_id: str) -> Sighting:
         """What one machine is doing; GONE where the API does not show it."""
         machine = self.sim.look(machine_id)
-        return Sighting(machine_id, Phase.GONE) if machine is None else _sighting(machine)
+        return Sighting(machine_id, Phase.GONE) if machine is None else sighting_of(machine)
 
     def fleet(self) -> Iterable[Sighting]:
         """Every machine that the API shows."""
-        return [_sighting(machine) for machine in self.sim.listing()]
+        return [sighting_of(machine) for machine in self.sim.listing()]
 
     def terminate(self, machine_id: str) -> None:
         """Ends a machine; an unknown one is no error."""
@@ -240,6 +239,12 @@ class FakeCloud:
             self.trainers[machine.id] = SimTrainer(self.sim, machine, job, store, self.training)
 
 
+def _trace_of(offer: Offer, trace: Trace | Mapping[str, Trace] | None) -> Trace | None:
+    if not offer.spot:
+        return None
+    return trace.get(offer.region) if isinstance(trace, Mapping) else trace
+
+
 def classify(error: Exception) -> ProviderError:
     """What the answers of a `SimCloud` mean to a caller."""
     words = str(error) or type(error).__name__
@@ -261,7 +266,8 @@ def from_context(context: DriverContext) -> FakeCloud:
     return FakeCloud(seed=context.environment.get("KWANZAA_FAKE_SEED", "0"))
 
 
-def _sighting(machine: SimMachine) -> Sighting:
+def sighting_of(machine: SimMachine) -> Sighting:
+    """A machine of the model, as a driver over it reports it."""
     place = machine.place
     stopped = machine.state is State.STOPPED
     disk = Decimal(place.offer.disk_gib or 0) * place.offer.disk_usd_per_gib_hour

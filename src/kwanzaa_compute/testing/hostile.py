@@ -18,6 +18,7 @@ from typing import Any
 from kwanzaa_compute.drivers.contract import Deadline, ProviderInfo
 from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
 from kwanzaa_compute.errors import LeaseLostError, StoreError
+from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunState
 from kwanzaa_compute.runs.step import Step
@@ -25,7 +26,7 @@ from kwanzaa_compute.runs.supervisor import Look, Supervisor
 from kwanzaa_compute.store import Store
 from kwanzaa_compute.testing.chance import Chance, Strike
 from kwanzaa_compute.testing.fakeclock import FakeClock
-from kwanzaa_compute.testing.fakecloud import FakeCloud
+from kwanzaa_compute.testing.fakecloud import FEATURES, FakeCloud
 from kwanzaa_compute.testing.invariants import Judge
 from kwanzaa_compute.testing.samples import sample_run
 from kwanzaa_compute.testing.schedules import Schedule
@@ -93,6 +94,7 @@ class World:
                 boot_s=schedule.boot_limit_s,
                 stop_reserve_s=schedule.stop_reserve_s,
                 deadline=schedule.deadline,
+                features=FEATURES,
                 simulated=True,
             ),
         )
@@ -103,12 +105,14 @@ class World:
         self.noted: dict[str, float] = {}
         self.cloud.sim.may_blink = self._may_blink
         self.ledger.set_project_cap(schedule.project_usd)
-        run = sample_run(*schedule.offers)
+        within_s = schedule.finished_within_s
+        run = replace(sample_run(), candidates=dump_prospects(schedule.prospects))
         for number in range(schedule.runs):
             self.ledger.add_run(
                 replace(
                     run,
                     id=f"r{number}",
+                    deadline_at=None if within_s is None else self.clock.at + within_s,
                     store_url=f"memory://r{number}",
                     created_at=self.clock.at,
                     max_usd=schedule.max_usd,

@@ -174,7 +174,8 @@ class Judge:
                 self.violated(f"{attempt.name} had finished and was to run again")
             machine = self._cloud.sim.machines.get(attempt.machine_id)
             alone = sum(m.name == attempt.name for m in self._cloud.sim.machines.values()) == 1
-            if machine is not None and alone and self._healthy(machine):
+            healthy = machine is not None and alone and self._healthy(machine)
+            if healthy and not attempt.leaving:
                 self.violated(f"{attempt.name} was given up on a healthy machine")
 
     def _healthy(self, machine: SimMachine) -> bool:

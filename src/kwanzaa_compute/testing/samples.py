@@ -7,10 +7,11 @@ from typing import Any
 from kwanzaa_compute.drivers.contract import Job
 from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.offers import Availability, Offer
-from kwanzaa_compute.runs.candidates import dump_offers
+from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.records import (
     AttemptRecord,
     AttemptState,
+    Prospect,
     RunRecord,
     RunState,
     Wish,
@@ -46,7 +47,7 @@ def sample_run(*offers: Offer, **changes: Any) -> RunRecord:
         wish=Wish.RUN,
         created_at=0.0,
         config="{}",
-        candidates=dump_offers(offers or [sample_offer()]),
+        candidates=dump_prospects([Prospect(offer) for offer in offers or [sample_offer()]]),
         max_usd=Decimal(10),
         max_hours=10.0,
         output_dir="adapter",

@@ -6,7 +6,7 @@ from random import Random
 
 from kwanzaa_compute.drivers.contract import Deadline
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.records import Wish
+from kwanzaa_compute.runs.records import Prospect, Wish
 from kwanzaa_compute.testing.samples import sample_offer
 from kwanzaa_compute.testing.simtrainer import Training
 from kwanzaa_compute.testing.weather import Faults, Weather
@@ -49,6 +49,17 @@ class Schedule:
     """From when on every watcher is dead, and for how long."""
     hostile_s: float
     """After so long nothing goes wrong any more, and every run must come to its end."""
+    finished_within_s: float | None
+    """The runs' deadline, in seconds from their start; None: they have none."""
+
+    @property
+    def prospects(self) -> tuple[Prospect, ...]:
+        """The offers, with the times that the runs are told: true ones, unless a boot is slow."""
+        training = self.training
+        every_s = training.beats_a_checkpoint * training.steps_a_beat * training.step_s
+        work_s = training.steps * training.step_s
+        set_up_s = self.weather.boot_s[1] + training.load_s
+        return tuple(Prospect(offer, set_up_s, work_s, every_s) for offer in self.offers)
 
 
 def draw(seed: int) -> Schedule:
@@ -83,6 +94,7 @@ def draw(seed: int) -> Schedule:
         wish=_wish(rng),
         blackout_s=rng.choice([None] * 5 + [(rng.uniform(60, 3600), rng.uniform(3600, 80_000))]),
         hostile_s=rng.uniform(1800, 5400),
+        finished_within_s=rng.choice([None, rng.uniform(600, 3 * 3600)]),
     )
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
+from typing import Protocol
 
 from kwanzaa_compute.testing.chance import Chance
-from kwanzaa_compute.testing.fakeclock import FakeClock
 from kwanzaa_compute.testing.weather import (
     Faults,
     Place,
@@ -22,6 +22,28 @@ from kwanzaa_compute.testing.weather import (
     UnknownOfferError,
     Weather,
 )
+
+
+class CloudTime(Protocol):
+    """The time that a cloud lives in: virtual (`FakeClock`) or real (`LiveClock`)."""
+
+    @property
+    def start(self) -> float:
+        """When it began, in seconds since the epoch."""
+
+    @property
+    def at(self) -> float:
+        """The present, in seconds since the epoch."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it began."""
+
+    def call_at(self, at: float, what: Callable[[], None]) -> None:
+        """Does something at a time."""
+
+    def sleep(self, seconds: float) -> None:
+        """Lets so many seconds pass."""
 
 
 class State(StrEnum):
@@ -74,7 +96,7 @@ class SimCloud:
     def __init__(
         self,
         places: Sequence[Place],
-        clock: FakeClock,
+        clock: CloudTime,
         *,
         seed: int | str = 0,
         weather: Weather | None = None,

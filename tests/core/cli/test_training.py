@@ -97,9 +97,10 @@ def test_a_trainer_that_cannot_start_fails_the_run_with_its_reason(
 def test_nothing_that_costs_money_starts_without_a_yes(
     cli: Cli, config: Path, moonbase: str
 ) -> None:
-    result = cli("train", config, "--provider", moonbase, "--max-usd", "5")
+    result = cli("train", config, "--provider", moonbase, "--max-usd", "5", "--deadline", "9")
     assert result.code == 2
     assert "add --yes" in result.err
+    assert "deadline  in 9 h" in result.err
     assert "$1.00/h" in result.err
     assert " at worst" in result.err
     assert kc.Compute().runs() == []
@@ -156,9 +157,10 @@ def test_a_detached_run_is_never_relaunched_where_only_a_watcher_ends_it(
 
 
 def test_a_detached_run_goes_on_and_can_be_ended(cli: Cli, config: Path) -> None:
-    result = cli("train", config, "--provider", "local", "--detach")
+    result = cli("train", config, "--provider", "local", "--detach", "--deadline", "9")
     assert result.code == 0
     run = kc.Compute().runs()[0]
+    assert run.record.deadline_at == run.record.created_at + 9 * 3600
     assert f"{run.id} goes on: local CPU, free" in result.err
     assert f"kwanzaa terminate {run.id}" in result.err
     assert cli("runs", "--open").out.count("\n") == 2
@@ -240,3 +242,20 @@ def test_a_raised_cap_is_kept(cli: Cli, prepared: Callable[[], kc.Run]) -> None:
     run.folder.put_done(Done(attempt=1, step=1, files={}))
     assert cli("resume", run.id, "--max-usd", "7.50").code == 0
     assert run.record.max_usd == Decimal("7.5")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--simulate"], "which cloud to play"),
+        (["--simulate", "--provider", "local"], "local has no simulator"),
+        (["--provider", "sim", "--store", "s3://bucket"], "brings its own store"),
+        (["--provider", "sim", "--max-usd", "5", "--detach"], "ends with this command"),
+    ],
+)
+def test_a_simulation_that_cannot_be_is_explained(
+    config: Path, cli: Cli, words: list[str], said: str
+) -> None:
+    result = cli("train", config, "--yes", *words)
+    assert result.code == 2
+    assert said in result.err

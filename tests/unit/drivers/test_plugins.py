@@ -105,7 +105,10 @@ def test_an_unknown_name_is_helped(name: str, words: str) -> None:
         discover().find(name)
 
 
-def test_a_provider_without_a_driver_in_this_version_is_not_offered_for_installation() -> None:
+def test_a_provider_without_a_driver_in_this_version_is_not_offered_for_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kwanzaa_compute.drivers.plugins.metadata", lambda _name: Message())
     with pytest.raises(UsageError, match="no driver in this version"):
         discover([]).find("hf-jobs")
 

@@ -14,7 +14,6 @@ from kwanzaa_compute.market.costs import (
     disk_cost_micro,
     expected_with_interruptions,
     interruptions_at,
-    must_leave_spot,
     price_micro,
     set_up,
     time_cost_micro,
@@ -224,11 +223,6 @@ def test_saving_follows_steps_or_seconds_whichever_comes_first(large_job):
     by_time = work(replace(large_job, save_every_s=60), 2000, 6000)
     assert by_steps.interval_s > by_time.interval_s == 60
     assert by_time.saving_s == pytest.approx(by_time.useful_s / 60 * by_time.save_s)
-
-
-def test_a_run_with_a_deadline_leaves_spot_while_two_restarts_still_fit():
-    assert not must_leave_spot(remaining_work_h=2, remaining_time_h=5, restart_h=0.2)
-    assert must_leave_spot(remaining_work_h=2, remaining_time_h=2.3, restart_h=0.2)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -145,7 +145,7 @@ class TestRefusals:
         soon = replace(requirements, deadline_h=1.0)
         assert refused(plan(offer("A10G"), needs=soon, job=large_job)).code is Reason.DEADLINE
 
-    def test_spot_gives_way_to_on_demand_where_interruptions_would_miss_the_deadline(
+    def test_spot_that_may_miss_the_deadline_needs_on_demand_to_take_over(
         self, plan, requirements, large_job
     ):
         spot = offer(usd="0.70", provider="azureml", spot=True)
@@ -153,8 +153,11 @@ class TestRefusals:
         late = plan(spot, job=large_job).best.hours
         tight = replace(requirements, deadline_h=(late.expected + late.high) / 2)
         made = plan(spot, steady, needs=tight, job=large_job)
-        assert [c.offer for c in made.candidates] == [steady]
-        assert made.refused[0].code is Reason.SPOT_DEADLINE
+        assert [c.offer for c in made.candidates] == [spot, steady]
+        for others in ((), (replace(steady, availability=Availability.SOLD_OUT),)):
+            alone = plan(spot, *others, needs=tight, job=large_job)
+            assert not alone.candidates
+            assert Reason.SPOT_DEADLINE in {refusal.code for refusal in alone.refused}
 
     def test_what_costs_more_than_the_cap_is_refused(self, plan, requirements):
         capped = replace(requirements, max_usd=Decimal("0.05"))

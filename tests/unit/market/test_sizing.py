@@ -156,10 +156,10 @@ def test_the_ladder_ends_in_what_fits_a_small_card_and_offers_more_to_a_large_on
     def names(vram_gib: float) -> list[str]:
         return [rung.name for rung, _ in rungs_that_fit(olmo, recipe, vram_gib)]
 
-    assert names(7) == ["4-bit base, recomputed"]
+    assert names(7) == ["4-bit base, all recomputed"]
     assert names(14.56)[0] == "4-bit base, nothing recomputed"
     assert names(23.52)[0] == "16-bit base, nothing recomputed"
-    assert names(79.15)[0] == "16-bit base, nothing recomputed, four rows"
+    assert names(79.15)[0] == "16-bit base, nothing recomputed, 4 rows at a time"
     assert names(4) == []
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from kwanzaa_compute.errors import BudgetError, KwanzaaError, LeaseLostError, Us
 from kwanzaa_compute.runs import schema as module
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptState, Fault, Lease, Move, RunState, Wish
+from kwanzaa_compute.runs.rows import ATTEMPTS, RUNS
 from kwanzaa_compute.runs.schema import integrity
 from kwanzaa_compute.testing.samples import sample_attempt, sample_run
 
@@ -75,6 +76,37 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_alone(
         Ledger(path, hands.clock)
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (99,)
+
+
+def test_a_ledger_from_before_deadlines_is_brought_up_to_date(
+    tmp_path: Path, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ledger.db"
+    with monkeypatch.context() as before:
+        before.setattr(module, "MIGRATIONS", module.MIGRATIONS[:2])
+        Ledger(path, hands.clock).close()
+    new = {
+        "runs": {"deadline_at"},
+        "attempts": {"total_steps", "leaving", "reserve_s", "retry_at"},
+    }
+    with closing(sqlite3.connect(path)) as db:
+        for table, rows, record in (
+            ("runs", RUNS, sample_run()),
+            ("attempts", ATTEMPTS, sample_attempt()),
+        ):
+            names = [field.name for field in fields(record)]
+            written = dict(zip(names, rows.written(record), strict=True))
+            old = {name: value for name, value in written.items() if name not in new[table]}
+            marks = ", ".join("?" * len(old))
+            values = tuple(old.values())
+            db.execute(f"INSERT INTO {table} ({', '.join(old)}) VALUES ({marks})", values)
+        db.commit()
+    with closing(Ledger(path, hands.clock)) as ledger:
+        assert ledger.run("r1") == sample_run()
+        assert ledger.attempts("r1") == [sample_attempt()]
+        later = replace(sample_run(id="r2"), deadline_at=5000.0)
+        ledger.add_run(later)
+        assert ledger.run("r2") == later
 
 
 def test_opening_a_ledger_again_waits_for_no_writer(

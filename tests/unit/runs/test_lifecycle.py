@@ -67,6 +67,42 @@ def test_an_uncertain_launch_is_adopted_first_when_the_user_wishes_its_end() -> 
     assert move(replace(INTENDED, wish=Wish.TERMINATE)) is Move.ADOPT
 
 
+# -- a better place ---------------------------------------------------------------------------
+
+BETTER = replace(LIVE, better_elsewhere="spot machines are back")
+LEAVING = replace(LIVE, leaving=True, asked_to_stop_s=20.0)
+
+
+def test_a_machine_that_works_is_left_for_a_better_place_after_it_has_saved() -> None:
+    assert decide(RUNNING, BEAT, BETTER, LIMITS) == (Move.LEAVE, "spot machines are back")
+    assert move(LEAVING) is Move.WAIT
+    saved = Failure(1, "spot machines are back", retryable=True, stopped=True)
+    assert move(replace(LEAVING, failure=saved)) is Move.RELAUNCH
+
+
+def test_nobody_is_asked_to_leave_twice_or_after_being_asked_to_stop() -> None:
+    assert move(replace(BETTER, asked_to_stop_s=20.0)) is Move.WAIT
+    assert move(replace(BETTER, leaving=True, asked_to_stop_s=20.0)) is Move.WAIT
+
+
+def test_a_machine_whose_trainer_has_not_begun_is_left_at_once() -> None:
+    assert move(LEAVING, RUNNING, None) is Move.RELAUNCH
+    assert move(replace(LEAVING, store_read=False), RUNNING, None) is Move.WAIT
+
+
+def test_a_trainer_that_does_not_hear_is_left_without_its_last_steps() -> None:
+    deaf = replace(LEAVING, asked_to_stop_s=LIMITS.stop_grace_s)
+    assert move(deaf) is Move.RELAUNCH
+    assert move(replace(deaf, wish=Wish.STOP)) is Move.HALT
+
+
+def test_every_other_reason_comes_before_a_better_place() -> None:
+    assert move(replace(BETTER, done=True)) is Move.FINISH
+    assert move(replace(BETTER, wish=Wish.STOP)) is Move.ASK_TO_STOP
+    assert move(replace(BETTER, age_s=LIMITS.max_age_s)) is Move.HALT
+    assert move(BETTER, Sighting("m-1", Phase.PREEMPTED)) is Move.RELAUNCH
+
+
 # -- what the trainer says --------------------------------------------------------------------
 
 

@@ -11,11 +11,12 @@ from kwanzaa_compute.runs.records import (
     AttemptState,
     Fault,
     Move,
+    Prospect,
     RunRecord,
     RunState,
     Wish,
 )
-from kwanzaa_compute.runs.recovery import End, Launch, Pause, intent, next_launch
+from kwanzaa_compute.runs.recovery import COOL_DOWN_S, End, Launch, Pause, intent, next_launch
 from kwanzaa_compute.testing.samples import sample_attempt, sample_offer, sample_run
 
 CHEAP = sample_offer(id="cheap", usd_per_hour=Decimal("0.50"))
@@ -41,7 +42,8 @@ def decided(
     run: RunRecord | None = None,
     offers: tuple[Offer, ...] = (CHEAP, DEAR),
 ) -> Launch | Pause | End:
-    return next_launch(run or sample_run(), attempts, offers, NOW, 60.0)
+    prospects = [Prospect(offer) for offer in offers]
+    return next_launch(run or sample_run(), attempts, prospects, NOW, 60.0)
 
 
 def launched(*attempts: AttemptRecord, **more: object) -> str:
@@ -102,9 +104,19 @@ def test_preemptions_never_fail_a_run() -> None:
 
 
 def test_the_place_that_just_took_a_machine_back_comes_last() -> None:
-    assert launched(closed(fault=Fault.PREEMPTED)) == "dear"
-    assert launched(closed(fault=Fault.PREEMPTED), offers=(CHEAP,)) == "cheap"
-    assert launched(closed(1, fault=Fault.PREEMPTED), closed(2, offer_id="dear")) == "cheap"
+    taken = closed(fault=Fault.PREEMPTED, intended_at=NOW - 90, closed_at=NOW - 60)
+    assert launched(taken) == "dear"
+    assert (
+        launched(taken, closed(2, offer_id="dear", intended_at=NOW - 30, closed_at=NOW - 10))
+        == "dear"
+    )
+    assert launched(taken, offers=(CHEAP,)) == "cheap"
+
+
+def test_after_a_cool_down_that_place_is_as_good_as_any() -> None:
+    ended_at = NOW - COOL_DOWN_S
+    taken = closed(fault=Fault.PREEMPTED, intended_at=ended_at - 60, closed_at=ended_at)
+    assert launched(taken) == "cheap"
 
 
 def test_a_sold_out_offer_is_not_tried_again() -> None:
@@ -155,7 +167,7 @@ def test_the_time_that_a_provider_asks_for_is_waited_out() -> None:
 
 
 def test_the_projects_cap_shortens_a_run_and_ends_it() -> None:
-    run, offers = sample_run(max_usd=Decimal(5)), (CHEAP,)
+    run, offers = sample_run(max_usd=Decimal(5)), (Prospect(CHEAP),)
     verdict = next_launch(run, [], offers, NOW, 60.0, project_left_usd=Decimal(1))
     assert isinstance(verdict, Launch)
     assert verdict.max_hours == pytest.approx(2 - 60 / 3600)

@@ -25,11 +25,12 @@ from kwanzaa_compute.errors import (
     UsageError,
 )
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute.runs.launching import LEASE_S, reserve_s
+from kwanzaa_compute.runs.launching import LEASE_S
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptState, Fault, Move, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.step import Step
 from kwanzaa_compute.runs.supervisor import Supervisor
+from kwanzaa_compute.runs.supply import reserve_s
 from kwanzaa_compute.store import Done, Failure, RunFolder, Store
 from kwanzaa_compute.testing.fakecloud import FakeCloud
 from kwanzaa_compute.testing.samples import sample_attempt, sample_offer, sample_run

@@ -11,6 +11,7 @@ from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExis
 from kwanzaa_compute.store.folder import Failure, RunFolder
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.preflight import preflight
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError
 
@@ -42,7 +43,7 @@ def failure_of(attempt: int, error: Exception) -> Failure:
     if isinstance(error, KwanzaaError):
         lasting = isinstance(error, UsageError | RunError)
         return Failure(attempt, error.message, retryable=not lasting, mend=error.mend)
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ in {"OutOfMemoryError", "ShortOfMemoryError"}:
         return Failure(
             attempt,
             "the GPU's memory is too small for this run",
@@ -57,10 +58,13 @@ def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, 
     if folder.done() is not None:
         sys.stderr.write("this run is done already; nothing to do\n")
         return EXIT_DONE
-    # Imported late: a finished run needs no torch, and whatever breaks in it is told as well.
-    from kwanzaa_trainer.train import Site, train
-
     with _scratch(settings) as work:
+        if settings.expected is not None:
+            preflight(settings.expected, folder, settings.attempt, work)
+        # Imported late: a finished run needs no torch, and whatever breaks in it is told as well.
+        from kwanzaa_trainer.site import Site
+        from kwanzaa_trainer.train import train
+
         done = train(Site(folder, settings, work, journal, clock, stop))
     journal.say("finished", f"finished at step {done.step}", step=done.step)
     journal.flush()

@@ -29,12 +29,14 @@ class Batch:
     """Tokens that are learnt."""
 
 
-def collate(samples: Sequence[Sample], rows: Sequence[Row], pad_id: int) -> Batch:
-    """The rows as one batch, padded to the longest of them."""
+def collate(
+    samples: Sequence[Sample], rows: Sequence[Row], pad_id: int, *, length: int = 0
+) -> Batch:
+    """The rows as one batch, padded to the longest of them, and to `length` at least."""
     import torch
 
     lengths = [sum(len(samples[i].ids) for i in row) for row in rows]
-    shape = (len(rows), max(lengths))
+    shape = (len(rows), max(*lengths, length))
     ids = torch.full(shape, pad_id, dtype=torch.long)
     labels = torch.full(shape, IGNORED, dtype=torch.long)
     positions = torch.zeros(shape, dtype=torch.long)

@@ -1,5 +1,6 @@
 """JSONL files as tokens with labels: what is read, what is learnt, what is skipped and why."""
 
+import hashlib
 import json
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 IGNORED = -100
 """The label of a token that is read but not learnt."""
 
+CACHE_FORMAT = 1
+"""Counted up when the same file would be cut into other tokens or labels than before."""
 TOKENISE_AT_ONCE = 256
 SHOWN_LINES = 10
 LEAST_KEPT = 0.5
@@ -35,13 +38,16 @@ class Sample:
 class DataSet:
     """The samples of one file, and the lines that were left out because they are too long."""
 
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     skipped: tuple[int, ...]
+    folder: Path | None = None
+    """Where the tokens lie; None where they are held in memory."""
 
     @property
     def lengths(self) -> list[int]:
         """Tokens in each sample."""
-        return [len(sample.ids) for sample in self.samples]
+        told: list[int] | None = getattr(self.samples, "lengths", None)
+        return [len(sample.ids) for sample in self.samples] if told is None else told
 
     def skipped_words(self) -> str:
         """Which lines were left out, for people; "" where none was."""
@@ -63,22 +69,59 @@ class Reader:
     max_length: int
 
     def read(
-        self, path: Path, shown_as: str, *, moved: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        shown_as: str,
+        *,
+        moved: Callable[[], None] = lambda: None,
+        cache: Path | None = None,
     ) -> DataSet:
         """Every sample of a file; `moved` is called after each piece of work.
 
+        With a `cache` folder the tokens are written there as they come and read from there, so
+        that neither has to fit into memory; what is there already is not made again.
         Raises `DataError` naming file and line, or saying that too little is short enough.
         """
-        samples: list[Sample] = []
+        samples = self._samples(path, shown_as, moved)
+        if cache is None:
+            found = list(samples)
+            kept = tuple(sample for sample in found if len(sample.ids) <= self.max_length)
+            skipped = tuple(s.line for s in found if len(s.ids) > self.max_length)
+            longest = max((len(s.ids) for s in found), default=0)
+            data = DataSet(kept, skipped)
+        else:
+            from kwanzaa_trainer.tokens import TokenFile, read_skipped, write_tokens
+
+            folder = cache / self._key(path)
+            if not folder.exists():
+                write_tokens(folder, samples, self.max_length)
+            skipped, longest = read_skipped(folder)
+            data = DataSet(TokenFile(folder), skipped, folder)
+        self._require_enough(data, shown_as, longest)
+        return data
+
+    def _samples(self, path: Path, shown_as: str, moved: Callable[[], None]) -> Iterator[Sample]:
         objects = _objects(path, shown_as)
         while batch := list(islice(objects, TOKENISE_AT_ONCE)):
-            samples += self._tokenise(batch, shown_as)
+            yield from self._tokenise(batch, shown_as)
             moved()
-        kept = [sample for sample in samples if len(sample.ids) <= self.max_length]
-        skipped = [sample.line for sample in samples if len(sample.ids) > self.max_length]
-        data = DataSet(tuple(kept), tuple(skipped))
-        self._require_enough(data, shown_as, max((len(s.ids) for s in samples), default=0))
-        return data
+
+    def _key(self, path: Path) -> str:
+        """A digest of all that decides what the tokens of a file are."""
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        said = [
+            CACHE_FORMAT,
+            content,
+            self.form,
+            self.max_length,
+            self.tokenizer.eos_token_id,
+            self.tokenizer.backend_tokenizer.to_str(),
+            self.tokenizer.chat_template,
+            self.chat.system_prompt,
+            self.chat.takes_system,
+        ]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
 
     def first_prompt(self, path: Path, shown_as: str) -> tuple[str, str]:
         """(question, prompt): what the file's first sample asks, and the text a model continues."""

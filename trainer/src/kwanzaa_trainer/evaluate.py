@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from kwanzaa_trainer.batches import collate, micro_batches
+from kwanzaa_trainer.batches import Batch, collate, micro_batches
 from kwanzaa_trainer.data import Sample
-from kwanzaa_trainer.learner import answer_loss
 from kwanzaa_trainer.packing import Row
 
 if TYPE_CHECKING:
@@ -25,12 +24,13 @@ def eval_loss(
     *,
     batch_rows: int,
     pad_id: int,
-    device: "torch.device",
+    measure: "Callable[[Batch], torch.Tensor]",
     go_on: Callable[[], bool] = lambda: True,
 ) -> float | None:
     """The mean loss over all answer tokens of the rows, without any randomness.
 
-    `go_on` is asked after each batch; None is returned where it said no.
+    `measure` gives the summed loss of a batch. `go_on` is asked after each batch; None is
+    returned where it said no.
     """
     import torch
 
@@ -41,7 +41,7 @@ def eval_loss(
         with torch.no_grad():
             for piece in micro_batches(range(len(rows)), batch_rows):
                 batch = collate(samples, [rows[i] for i in piece], pad_id)
-                total += float(answer_loss(model, batch, device))
+                total += float(measure(batch))
                 answers += batch.answers
                 if not go_on():
                     return None

@@ -21,6 +21,8 @@ FREE_KEYS = {
     "effective_batch_size",
     "gradient_checkpointing",
     "gradient_checkpointing_kwargs",
+    "fast_path",
+    "memory_plan",
 }
 """Keys of `training` that may differ on resumption: they cut the same step into other pieces."""
 

@@ -1,7 +1,8 @@
 """The model in training: its optimizer, its learning rate, and one optimizer step."""
 
+import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import RunError
 from kwanzaa_trainer.batches import Batch
 from kwanzaa_trainer.data import IGNORED
+from kwanzaa_trainer.memory import ShortOfMemoryError
 from kwanzaa_trainer.model import trainable
 from kwanzaa_trainer.precision import Device, Precision
 from kwanzaa_trainer.schedule import warmup_steps
@@ -16,6 +18,8 @@ from kwanzaa_trainer.schedule import warmup_steps
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
+
+    from kwanzaa_trainer.fast.path import FastPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,9 @@ class Learner:
     parameters: "dict[str, torch.nn.Parameter]"
     """What is trained, by name."""
     max_grad_norm: float
+    seed: int
+    fast: "FastPath | None" = None
+    """The fast way through the same model; None: transformers' and peft's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,13 @@ class StepResult:
 
 
 def make_learner(
-    model: Any, config: TrainingConfig, total_steps: int, precision: Precision, device: Device
+    model: Any,
+    config: TrainingConfig,
+    total_steps: int,
+    precision: Precision,
+    device: Device,
+    *,
+    fast: "FastPath | None" = None,
 ) -> Learner:
     """The model with optimizer and scheduler, on accelerate."""
     from accelerate import Accelerator
@@ -65,6 +78,8 @@ def make_learner(
         scheduler,
         trainable(model),
         config.training.max_grad_norm,
+        config.run.seed,
+        fast,
     )
 
 
@@ -117,23 +132,28 @@ def answer_loss(model: Any, batch: Batch, device: "torch.device") -> "torch.Tens
     return cross_entropy(given, wanted, ignore_index=IGNORED, reduction="sum")
 
 
+def measuring(learner: Learner) -> "Callable[[Batch], torch.Tensor]":
+    """A function for the summed loss of a batch's answers, by the way that the learner takes."""
+    fast, device = learner.fast, learner.accelerator.device
+    if fast is None:
+        return lambda batch: answer_loss(learner.model, batch, device)
+    fast.refresh()
+    return fast.measure
+
+
 def take_step(learner: Learner, batches: Sequence[Batch]) -> StepResult:
     """One optimizer step over its micro-batches.
 
     Every micro-batch's loss is divided by the answer tokens of the *whole* step, so a token weighs
     the same wherever the rows were cut. Raises `RunError` before the weights are touched where the
-    loss or the gradient is not finite.
+    loss or the gradient is not finite, and `ShortOfMemoryError` where the GPU could not hold it.
     """
-    import torch
-
-    accelerator, device = learner.accelerator, learner.accelerator.device
-    answers = sum(batch.answers for batch in batches)
+    accelerator = learner.accelerator
     lr = float(learner.scheduler.get_last_lr()[0])
-    total = torch.zeros((), device=device, dtype=torch.float32)
-    for batch in batches:
-        loss = answer_loss(learner.model, batch, device) / answers
-        accelerator.backward(loss)
-        total += loss.detach()
+    total = _loss_and_gradients(learner, batches)
+    if total is None:
+        _let_go(learner)
+        raise ShortOfMemoryError
     norm = accelerator.clip_grad_norm_(
         list(learner.parameters.values()), learner.max_grad_norm or math.inf
     )
@@ -145,6 +165,60 @@ def take_step(learner: Learner, batches: Sequence[Batch]) -> StepResult:
         learner.scheduler.step()
     learner.optimizer.zero_grad()
     return StepResult(value, grad_norm, lr, sum(batch.tokens for batch in batches))
+
+
+def _loss_and_gradients(learner: Learner, batches: Sequence[Batch]) -> "torch.Tensor | None":
+    """The step's mean loss, its gradients in place; None where memory did not suffice.
+
+    None and no exception: an exception would keep alive what its frames hold, which is the memory.
+    """
+    import torch
+
+    try:
+        if learner.fast is not None:
+            return _fast_gradients(learner, learner.fast, batches)
+        return _reference_gradients(learner, batches)
+    except torch.OutOfMemoryError:
+        return None
+
+
+def _reference_gradients(learner: Learner, batches: Sequence[Batch]) -> "torch.Tensor":
+    import torch
+
+    accelerator, device = learner.accelerator, learner.accelerator.device
+    answers = sum(batch.answers for batch in batches)
+    total = torch.zeros((), device=device, dtype=torch.float32)
+    for batch in batches:
+        loss = answer_loss(learner.model, batch, device) / answers
+        accelerator.backward(loss)
+        total += loss.detach()
+    return total
+
+
+def _fast_gradients(learner: Learner, fast: "FastPath", batches: Sequence[Batch]) -> "torch.Tensor":
+    import torch
+
+    from kwanzaa_trainer.fast.dropout import seed_of
+
+    weight = 1 / sum(batch.answers for batch in batches)
+    step = int(learner.scheduler.last_epoch)
+    fast.begin_step()
+    losses = [
+        fast.learn(batch, weight, seed_of(learner.seed, step, number))
+        for number, batch in enumerate(batches)
+    ]
+    return torch.stack(losses).sum()
+
+
+def _let_go(learner: Learner) -> None:
+    """Frees what a micro-batch that did not fit has left behind."""
+    import torch
+
+    learner.optimizer.zero_grad()
+    if learner.fast is not None:
+        learner.fast.close()
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _require_finite(loss: float, grad_norm: float) -> None:

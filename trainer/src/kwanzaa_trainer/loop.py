@@ -15,8 +15,10 @@ from kwanzaa_trainer.charts import Charts
 from kwanzaa_trainer.data import DataSet
 from kwanzaa_trainer.evaluate import eval_loss, perplexity
 from kwanzaa_trainer.journal import Journal
-from kwanzaa_trainer.learner import Learner, StepResult, take_step
+from kwanzaa_trainer.learner import Learner, StepResult, measuring, take_step
 from kwanzaa_trainer.manifest import CheckpointName, Shelf
+from kwanzaa_trainer.memory import Case, Footing, ShortOfMemoryError, lower
+from kwanzaa_trainer.model import set_recomputation
 from kwanzaa_trainer.packing import Row
 from kwanzaa_trainer.progress import EarlyStopping, Progress, note_eval
 from kwanzaa_trainer.schedule import Schedule
@@ -30,6 +32,14 @@ SAVE_S = 5.0
 """What a first checkpoint is taken to cost, in seconds."""
 STEPS_OF_PATIENCE = 2.0
 """The next step is promised within so many of the longest one until now."""
+
+
+class SmallerBaseError(Exception):
+    """The run goes on, but needs its base loaded in fewer bits: on `footing`."""
+
+    def __init__(self, footing: Footing) -> None:
+        super().__init__(footing.name)
+        self.footing = footing
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class Training:
     charts: Charts
     watch: StopWatch
     clock: Clock
+    case: Case
+    footing: Footing
     progress: Progress = field(default_factory=Progress)
     saved_at: int = -1
     """The step of the newest checkpoint that this attempt wrote or resumed from."""
@@ -74,6 +86,12 @@ class Training:
     def device(self) -> "torch.device":
         """Where the learner computes."""
         return self.learner.accelerator.device  # type: ignore[no-any-return]
+
+    @property
+    def least_row(self) -> int:
+        """To what length rows are filled up at least: packed ones to the full for the fast path."""
+        data = self.config.data
+        return data.max_seq_length if data.packing and self.learner.fast is not None else 0
 
     @property
     def is_finished(self) -> bool:
@@ -180,7 +198,7 @@ def _evaluate_if_due(run: Training) -> bool:
         run.eval.rows,
         batch_rows=run.config.training.per_device_eval_batch_size,
         pad_id=run.pad_id,
-        device=run.device,
+        measure=measuring(run.learner),
         go_on=lambda: _is_evaluating(run),
     )
     if loss is None:
@@ -226,10 +244,17 @@ def _step(run: Training) -> None:
     """One optimizer step, from its rows to its line in the log."""
     progress, samples = run.progress, run.train.data.samples
     rows = run.schedule.rows_of(progress.step)
-    pieces = micro_batches(rows, run.config.training.per_device_train_batch_size)
+    pieces = micro_batches(rows, run.footing.rows)
     started = run.clock.monotonic()
-    batches = [collate(samples, [run.train.rows[i] for i in p], run.pad_id) for p in pieces]
-    result = take_step(run.learner, batches)
+    batches = [
+        collate(samples, [run.train.rows[i] for i in p], run.pad_id, length=run.least_row)
+        for p in pieces
+    ]
+    try:
+        result = take_step(run.learner, batches)
+    except ShortOfMemoryError:
+        _step_down(run)
+        return  # the loop turns again and takes the same step, cut otherwise
     took_s = run.clock.monotonic() - started
     progress.step += 1
     progress.epoch, progress.row = run.schedule.position(progress.step)
@@ -239,6 +264,29 @@ def _step(run: Training) -> None:
     run.longest_step_s = max(run.longest_step_s, took_s)
     run.step_s = took_s if run.step_s is None else 0.9 * run.step_s + 0.1 * took_s
     _report_step(run, result, tokens_per_second=result.tokens / took_s)
+
+
+def _step_down(run: Training) -> None:
+    """One rung down the memory ladder. Raises `ShortOfMemoryError` where this is the lowest.
+
+    Raises `SmallerBaseError` where the base must be loaded anew for it.
+    """
+    now, below = run.footing, lower(run.case, run.footing)
+    if below is None:
+        raise ShortOfMemoryError
+    run.journal.say(
+        "short_of_memory",
+        f"step {run.progress.step + 1} did not fit: {now.name}; going on with {below.name}",
+        level="warning",
+        rung=below.name,
+    )
+    if below.quantised != now.quantised:
+        raise SmallerBaseError(below)
+    run.footing = below
+    if run.learner.fast is not None:
+        run.learner.fast.recompute_every = below.recompute_every
+    base = run.learner.accelerator.unwrap_model(run.learner.model).get_base_model()
+    set_recomputation(base, run.config, on=below.recompute_every > 0)
 
 
 def _report_step(run: Training, result: StepResult, *, tokens_per_second: float) -> None:

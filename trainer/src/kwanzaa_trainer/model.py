@@ -47,9 +47,16 @@ def load_tokenizer(base: Base) -> "PreTrainedTokenizerBase":
 
 
 def load_base(
-    config: TrainingConfig, base: Base, precision: Precision, device: Device
+    config: TrainingConfig,
+    base: Base,
+    precision: Precision,
+    device: Device,
+    *,
+    quantised: bool | None = None,
 ) -> "PreTrainedModel":
-    """The frozen base on its device, in 4 bits for qlora. Raises `ConfigError` where it cannot be.
+    """The frozen base on its device. Raises `ConfigError` where it cannot be.
+
+    In 4 bits where `quantised`; None means for qlora.
 
     The dtype is always said: by default transformers takes the checkpoint's own, and OLMo's says
     float32, which doubles the memory of embedding and head.
@@ -58,7 +65,9 @@ def load_base(
     from transformers import AutoModelForCausalLM
 
     _quieten()
-    quantization = _quantization(config, precision) if config.adapter.quantized else None
+    if quantised is None:
+        quantised = config.adapter.quantized
+    quantization = _quantization(config, precision) if quantised else None
     with _explained(base):
         model = AutoModelForCausalLM.from_pretrained(
             base.source,
@@ -104,8 +113,20 @@ def attach_adapter(model: "PreTrainedModel", config: TrainingConfig) -> "PeftMod
     native = config.model.native_base_model_id
     peft_model.peft_config["default"].base_model_name_or_path = native
     if config.training.gradient_checkpointing:
-        _recompute_activations(model, config)
+        set_recomputation(model, config, on=True)
     return peft_model
+
+
+def set_recomputation(model: Any, config: TrainingConfig, *, on: bool) -> None:
+    """Turns gradient checkpointing on or off, under the name that this transformers has for it."""
+    word = "enable" if on else "disable"
+    names = (f"activation_checkpointing_{word}", f"gradient_checkpointing_{word}")
+    switch = next(getattr(model, name) for name in names if hasattr(model, name))
+    if not on:
+        switch()
+        return
+    switch({"use_reentrant": config.training.gradient_checkpointing_kwargs.use_reentrant})
+    model.enable_input_require_grads()
 
 
 def trainable(model: "torch.nn.Module") -> dict[str, "torch.nn.Parameter"]:
@@ -139,14 +160,6 @@ def _feed(digest: Any, name: str, value: Any) -> None:
     digest.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
     flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     digest.update(flat.numpy().data)
-
-
-def _recompute_activations(model: "PreTrainedModel", config: TrainingConfig) -> None:
-    """Turns gradient checkpointing on, under the name that this transformers has for it."""
-    names = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
-    enable = next(getattr(model, name) for name in names if hasattr(model, name))
-    enable({"use_reentrant": config.training.gradient_checkpointing_kwargs.use_reentrant})
-    model.enable_input_require_grads()
 
 
 def _quantization(config: TrainingConfig, precision: Precision) -> Any:

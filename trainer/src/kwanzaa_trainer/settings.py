@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kwanzaa_compute.errors import UsageError
+from kwanzaa_trainer.preflight import Expected
 
 LOCAL_HEARTBEAT_S = 1.0
 REMOTE_HEARTBEAT_S = 10.0
@@ -22,6 +23,12 @@ class Settings:
     """CPU threads of torch; None leaves torch's choice, or takes the checkpoint's."""
     work: Path | None = None
     """Scratch folder; None means a temporary one."""
+    expected: Expected | None = None
+    """What kind of machine this must be; None: whatever it is."""
+    cache: Path | None = None
+    """Folder of tokenised data that outlives the attempt; None keeps it in the scratch folder."""
+    gpu_gib: float | None = None
+    """Take no more than this of the GPU's memory, in GiB; None means what is free."""
     interruptions_per_h: float = 0.0
     """How often the machine is likely to be taken away; 0: it stays."""
 
@@ -33,6 +40,8 @@ class Settings:
         local = store_url.startswith("file:")
         threads = environ.get("KWANZAA_THREADS")
         work = environ.get("KWANZAA_WORK")
+        cache = environ.get("KWANZAA_CACHE")
+        gpu = environ.get("KWANZAA_GPU_GIB")
         return cls(
             attempt=int(_number(environ, "KWANZAA_ATTEMPT", 1, least=1)),
             heartbeat_s=_number(
@@ -41,6 +50,9 @@ class Settings:
             interruptions_per_h=_number(environ, "KWANZAA_INTERRUPTIONS_PER_H", 0),
             threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
             work=Path(work) if work else None,
+            expected=Expected.from_environment(environ),
+            cache=Path(cache) if cache else None,
+            gpu_gib=_number(environ, "KWANZAA_GPU_GIB", 1, least=1) if gpu else None,
         )
 
 

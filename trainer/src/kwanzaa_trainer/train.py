@@ -5,56 +5,38 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kwanzaa_compute.clock import Clock, iso
+from kwanzaa_compute.clock import iso
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import RunError
-from kwanzaa_compute.store.folder import Done, RunFolder, TrainingPhase
+from kwanzaa_compute.store.folder import Done, TrainingPhase
 from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.charts import make_charts
-from kwanzaa_trainer.chat import chat_format
-from kwanzaa_trainer.data import Reader
+from kwanzaa_trainer.data import DataSet, Reader
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
 from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
-from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.learner import make_learner
-from kwanzaa_trainer.loop import Examples, Training, learn
+from kwanzaa_trainer.loading import Loaded, give_memory_back, load
+from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, learn
 from kwanzaa_trainer.manifest import CheckpointName, Shelf, fetch_checkpoint, newest_verified
-from kwanzaa_trainer.model import attach_adapter, base_sha256, load_base, load_tokenizer
-from kwanzaa_trainer.packing import one_by_one, pack
-from kwanzaa_trainer.precision import Device, Precision, choose_precision, find_device
-from kwanzaa_trainer.randomness import seed_everything
+from kwanzaa_trainer.memory import Footing
+from kwanzaa_trainer.model import base_sha256
+from kwanzaa_trainer.packing import Row, one_by_one, pack
 from kwanzaa_trainer.report import Report, upload_adapter, write_adapter, write_documents
 from kwanzaa_trainer.schedule import plan_schedule
-from kwanzaa_trainer.settings import Settings
-from kwanzaa_trainer.stopping import Stop, StopWatch
+from kwanzaa_trainer.site import Site
+from kwanzaa_trainer.stopping import StopWatch
+from kwanzaa_trainer.tokens import packed_once
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """Where an attempt works: its store, its scratch folder, its voice."""
+class Carried:
+    """What goes over from one footing of this attempt to the next, in memory and on disk."""
 
-    folder: RunFolder
-    settings: Settings
-    work: Path
-    journal: Journal
-    clock: Clock
-    stop: Stop
-
-    def moved(self, phase: TrainingPhase) -> None:
-        """Says that something moved."""
-        self.journal.progress(phase)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The model with its adapter and its tokenizer, and what the base looked like before."""
-
-    model: Any
-    tokenizer: Any
-    reader: Reader
-    base_sha256: str
-    device: Device
-    precision: Precision
+    footing: Footing
+    saved: checkpoint.Saved
+    train: Examples
+    eval: Examples | None
+    saved_at: int
 
 
 def train(site: Site) -> Done:
@@ -70,49 +52,46 @@ def train(site: Site) -> Done:
     )
     _say_what_is_not_done(site, inputs.config)
     _set_threads(site)
-    loaded = _load(site, inputs)
-    training = _prepare(site, inputs, loaded)
-    _resume(site, training)
-    learn(training)
+    carried: Carried | None = None
+    while True:
+        loaded = load(site, inputs, None if carried is None else carried.footing)
+        training = _prepare(site, inputs, loaded, carried)
+        _take_up(site, training, carried)
+        try:
+            learn(training)
+            break
+        except SmallerBaseError as error:
+            carried = _carry(site, training, error.footing)
+        # A fresh base will not fit beside this one, so nothing may refer to it any more.
+        del loaded, training
+        give_memory_back()
     _take_best(site, training)
     return _report(site, inputs, loaded, training)
 
 
-def _load(site: Site, inputs: Inputs) -> Loaded:
-    config, journal = inputs.config, site.journal
-    device = find_device()
-    precision = choose_precision(config.run.mixed_precision, device)
-    journal.say("precision", f"computing in {precision.name}: {precision.reason}")
-    seed_everything(config.run.seed, deterministic=config.run.deterministic, is_gpu=device.is_gpu)
-    site.moved(TrainingPhase.LOAD)
-    journal.say("base", f"loading the base {config.model.native_base_model_id}")
-    tokenizer = load_tokenizer(inputs.base)
-    base = load_base(config, inputs.base, precision, device)
-    site.moved(TrainingPhase.LOAD)
-    # Seeded again: the adapter must start from the same numbers however the base was loaded.
-    seed_everything(config.run.seed, deterministic=config.run.deterministic, is_gpu=device.is_gpu)
-    model = attach_adapter(base, config)
-    chat = chat_format(tokenizer, config.data.system_prompt)
-    _warn_of_short_context(site, config, base)
-    return Loaded(
-        model=model,
-        tokenizer=tokenizer,
-        reader=Reader(tokenizer, chat, config.data.format, config.data.max_seq_length),
-        base_sha256=base_sha256(model)
-        if config.checkpointing.verify_base_weights_unchanged
-        else "",
-        device=device,
-        precision=precision,
-    )
+def _carry(site: Site, training: Training, footing: Footing) -> Carried:
+    """The run as it stands, to go on with another base: nothing of it is lost."""
+    folder = site.work / "carried"
+    checkpoint.write(folder, training.learner, training.progress, training.identity)
+    saved = checkpoint.read(folder)
+    return Carried(footing, saved, training.train, training.eval, training.saved_at)
 
 
-def _prepare(site: Site, inputs: Inputs, loaded: Loaded) -> Training:
+def _take_up(site: Site, training: Training, carried: Carried | None) -> None:
+    """Puts the run where it stood: before a change of base, or in the newest checkpoint."""
+    if carried is None:
+        _resume(site, training)
+        return
+    training.progress = checkpoint.restore(training.learner, carried.saved)
+    training.saved_at = carried.saved_at
+
+
+def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None) -> Training:
     config = inputs.config
-    train = _examples(site, loaded.reader, inputs.train, config.data.train_file, config)
-    held_out = None
-    if config.evaluates and inputs.eval is not None:
-        shown = config.data.eval_file or inputs.eval.name
-        held_out = _examples(site, loaded.reader, inputs.eval, shown, config)
+    if carried is not None:
+        train, held_out = carried.train, carried.eval
+    else:
+        train, held_out = _read(site, inputs, loaded.reader)
     schedule = plan_schedule(config, len(train.rows))
     site.journal.say(
         "plan",
@@ -127,8 +106,15 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded) -> Training:
         config=config,
         attempt=attempt,
         learner=make_learner(
-            loaded.model, config, schedule.total_steps, loaded.precision, loaded.device
+            loaded.model,
+            config,
+            schedule.total_steps,
+            loaded.precision,
+            loaded.device,
+            fast=loaded.fast,
         ),
+        case=loaded.case,
+        footing=loaded.footing,
         schedule=schedule,
         train=train,
         eval=held_out,
@@ -144,10 +130,25 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded) -> Training:
     )
 
 
+def _read(site: Site, inputs: Inputs, reader: Reader) -> tuple[Examples, Examples | None]:
+    """The training data, and the data to evaluate on where the run does that."""
+    config = inputs.config
+    train = _examples(site, reader, inputs.train, config.data.train_file, config)
+    if not config.evaluates or inputs.eval is None:
+        return train, None
+    shown = config.data.eval_file or inputs.eval.name
+    return train, _examples(site, reader, inputs.eval, shown, config)
+
+
 def _examples(
     site: Site, reader: Reader, path: Path, shown_as: str, config: TrainingConfig
 ) -> Examples:
-    data = reader.read(path, shown_as, moved=lambda: site.moved(TrainingPhase.LOAD))
+    data = reader.read(
+        path,
+        shown_as,
+        moved=lambda: site.moved(TrainingPhase.LOAD),
+        cache=site.settings.cache or site.work / "tokens",
+    )
     if data.skipped:
         site.journal.say(
             "skipped",
@@ -155,12 +156,17 @@ def _examples(
             level="warning",
             lines=data.skipped,
         )
-    rows = (
-        pack(data.lengths, config.data.max_seq_length)
-        if config.data.packing
-        else one_by_one(len(data.samples))
-    )
-    return Examples(data, rows)
+    return Examples(data, _rows(data, config))
+
+
+def _rows(data: DataSet, config: TrainingConfig) -> list[Row]:
+    """The rows that samples are read in."""
+    length = config.data.max_seq_length
+    if not config.data.packing:
+        return one_by_one(len(data.samples))
+    if data.folder is None:
+        return pack(data.lengths, length)
+    return packed_once(data.folder, f"rows-{length}", lambda: pack(data.lengths, length))
 
 
 def _resume(site: Site, training: Training) -> None:
@@ -256,6 +262,8 @@ def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, An
         "precision": loaded.precision.name,
         "precision_reason": loaded.precision.reason,
         "device": loaded.device.name,
+        "path": "reference" if loaded.fast is None else "fast",
+        "rung": training.footing.name,
         "skipped": {
             name: {"count": len(lines), "lines": list(lines[:10])}
             for name, lines in skipped.items()
@@ -306,17 +314,6 @@ def _match_threads(site: Site, threads: int) -> None:
             "threads",
             f"the checkpoint was made with {threads} CPU threads and this machine uses"
             f" {site.settings.threads}: on a CPU the last bits of the losses will differ",
-            level="warning",
-        )
-
-
-def _warn_of_short_context(site: Site, config: TrainingConfig, base: Any) -> None:
-    most = getattr(base.config, "max_position_embeddings", None)
-    if most is not None and config.data.max_seq_length > most:
-        site.journal.say(
-            "context",
-            f"data.max_seq_length = {config.data.max_seq_length} is more than the {most} tokens"
-            " that the base was made for",
             level="warning",
         )
 

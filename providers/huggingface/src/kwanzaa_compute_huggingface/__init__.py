@@ -1,0 +1,1 @@
+"""Hugging Face Jobs, Spaces and AutoTrain. The root imports no SDK."""

@@ -1,0 +1,1 @@
+"""Lambda Cloud machines over its REST API. The root imports no SDK."""

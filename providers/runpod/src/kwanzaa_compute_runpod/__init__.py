@@ -1,0 +1,1 @@
+"""RunPod machines over REST v2. The root imports no SDK."""

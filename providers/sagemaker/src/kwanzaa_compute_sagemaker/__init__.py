@@ -1,0 +1,1 @@
+"""SageMaker training jobs, managed spot included. The root imports no SDK."""

@@ -1,0 +1,45 @@
+"""Cross-entropy through the output head, a chunk of tokens at a time.
+
+All logits of a micro-batch at once would be the largest tensor of the run. Of a chunk we keep only
+the loss and the gradient of what went into the head: the head is frozen, so that is all there is.
+"""
+
+import torch
+
+from kwanzaa_trainer.data import IGNORED
+from kwanzaa_trainer.fast.backend import kernels_for
+
+CHUNK_TOKENS = 1024
+
+
+def head_loss(
+    hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss, its gradient by `hidden`), of [tokens, width] against [tokens] labels.
+
+    The loss is the *sum* over learnt tokens times `weight`, a number in a tensor, in fp32.
+    """
+    grad = torch.empty_like(hidden)
+    losses = []
+    pieces = (torch.split(t, CHUNK_TOKENS) for t in (hidden, wanted, grad))
+    for piece, labels, place in zip(*pieces, strict=True):
+        logits = piece @ head.t()
+        losses.append(cross_entropy(logits, labels, weight).sum())
+        torch.mm(logits, head, out=place)
+    return torch.stack(losses).sum(), grad
+
+
+def cross_entropy(logits: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The weighted loss of each row in fp32; `logits` become their own gradient in place."""
+    kernels = kernels_for(logits)
+    if kernels is not None:
+        return kernels.cross_entropy(logits, wanted, weight, IGNORED)  # type: ignore[no-any-return]
+    wide = logits.float()
+    log_sum = torch.logsumexp(wide, -1)
+    learnt = wanted != IGNORED
+    place = wanted.clamp(min=0)[:, None]
+    losses = (log_sum - wide.gather(1, place)[:, 0]) * learnt * weight
+    grad = (wide - log_sum[:, None]).exp_()
+    grad.scatter_add_(1, place, torch.full_like(grad[:, :1], -1.0))
+    logits.copy_(grad * (learnt * weight)[:, None])
+    return losses

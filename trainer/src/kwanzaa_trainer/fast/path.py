@@ -1,0 +1,188 @@
+"""What the training loop holds of the fast path: make it, or hear why not; learn; measure."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kwanzaa_trainer.data import IGNORED
+from kwanzaa_trainer.fast.attention import Layout
+from kwanzaa_trainer.fast.blocks import Angles, Decoder, read_decoder
+from kwanzaa_trainer.fast.graph import Replayer
+from kwanzaa_trainer.fast.nf4 import Scratch
+from kwanzaa_trainer.fast.norms import read_norm
+from kwanzaa_trainer.fast.passes import Feed, Model, learn, measure
+
+if TYPE_CHECKING:
+    from kwanzaa_trainer.batches import Batch
+
+FAMILIES = {"olmo", "olmo2", "olmo3", "llama", "mistral", "qwen2", "qwen3"}
+MOVING_ANGLES = {"dynamic", "longrope"}
+"""Rotary tables that depend on how long the text in hand is."""
+
+
+@dataclass(slots=True, eq=False)
+class FastPath:
+    """A peft model's fast way: learns into the same parameters, measures the same loss."""
+
+    model: Model
+    replayer: Replayer | None
+    """None: launch kernel by kernel."""
+    recompute_every: int = 1
+    """See `passes.learn`."""
+    row_tokens: int = 0
+    """The length that rows have when they are padded to be replayed; others are launched."""
+    complain: Callable[[str], None] = lambda _: None
+    """Hears what went otherwise than hoped."""
+
+    @property
+    def words(self) -> str:
+        """How it goes, for people."""
+        how = "captured once and replayed" if self.replayer else "launched kernel by kernel"
+        share = self.model.dropout
+        return f"{how}, dropout {f'{share:g} by counter' if share else 'off'}"
+
+    def begin_step(self) -> None:
+        """Before the first micro-batch of an optimizer step."""
+        self.model.decoder.adapters.begin_step()
+
+    def learn(self, batch: "Batch", weight: float, seed: int) -> torch.Tensor:
+        """The summed loss of the answers times `weight`; gradients are in the parameters' `.grad`.
+
+        `seed` is this micro-batch's own, for dropout.
+        """
+        feed = self._feed(batch, weight, seed)
+        if self.replayer is not None and feed.layout.length == self.row_tokens:
+            try:
+                return self.replayer.learn(feed, self.recompute_every)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._stop_replaying(error)
+        return learn(self.model, feed, self.recompute_every)
+
+    def _stop_replaying(self, error: RuntimeError) -> None:
+        """What one driver cannot capture is slower launched, but just as right."""
+        self.close()
+        self.replayer = None
+        first = str(error).partition("\n")[0]
+        self.complain(f"cannot be captured, launching kernel by kernel from now on: {first}")
+
+    def measure(self, batch: "Batch") -> torch.Tensor:
+        """The summed loss of the answers as the parameters now are."""
+        return measure(self.model, self._feed(batch, 1.0, 0))
+
+    def refresh(self) -> None:
+        """Takes the parameters as they now are, for `measure`."""
+        self.model.decoder.adapters.refresh()
+
+    def close(self) -> None:
+        """Gives up what a captured graph holds."""
+        if self.replayer is not None:
+            self.replayer.drop()
+
+    def _feed(self, batch: "Batch", weight: float, seed: int) -> Feed:
+        device = self.model.embedding.device
+        wanted = torch.full_like(batch.labels, IGNORED)
+        wanted[:, :-1] = batch.labels[:, 1:]
+        return Feed(
+            batch.input_ids.flatten().to(device),
+            batch.position_ids.flatten().to(device),
+            wanted.flatten().to(device),
+            torch.tensor(weight, dtype=torch.float32).to(device),
+            torch.tensor([seed], dtype=torch.int64).to(device),
+            layout_of(batch, device),
+        )
+
+
+def layout_of(batch: "Batch", device: torch.device) -> Layout:
+    """How the batch's samples lie: a position of zero is where one begins."""
+    rows, length = batch.input_ids.shape
+    starts = (batch.position_ids.flatten() == 0).nonzero()[:, 0].to(torch.int32)
+    if starts.numel() == rows:
+        return Layout(rows, length)
+    bounds = torch.cat((starts, torch.tensor([rows * length], dtype=torch.int32)))
+    return Layout(rows, length, bounds.to(device))
+
+
+def make_fast_path(model: Any, dtype: torch.dtype, row_tokens: int) -> FastPath:
+    """The fast path of a `PeftModel` that computes in `dtype`, for rows of at most so many tokens.
+
+    Raises ValueError with the reason where it does not apply.
+    """
+    parts = read_model(model, dtype, row_tokens)
+    replayer = Replayer(parts) if parts.embedding.is_cuda else None
+    return FastPath(parts, replayer, row_tokens=row_tokens)
+
+
+def read_model(model: Any, dtype: torch.dtype, row_tokens: int) -> Model:
+    """A `PeftModel` in its parts. Raises ValueError with the reason where one is not understood."""
+    if dtype is torch.float16:
+        raise ValueError("it computes in fp16, with loss scaling")
+    base = model.get_base_model()
+    config = base.config
+    _require_known(config, row_tokens)
+    decoder = read_decoder(base.model.layers, dtype, getattr(config, "clip_qkv", None))
+    _require_all_trained(model, decoder)
+    embedding, head = base.model.embed_tokens.weight, base.lm_head.weight
+    if embedding.dtype is not dtype or head.dtype is not dtype:
+        raise ValueError(f"its embedding or head is not {dtype}")
+    if base.lm_head.bias is not None:
+        raise ValueError("its head has a bias")
+    names = sorted({block.angles for block in decoder.blocks})
+    return Model(
+        embedding=embedding.detach(),
+        decoder=decoder,
+        norm=read_norm(base.model.norm),
+        head=head.detach(),
+        tables={name: _table(base.model.rotary_emb, name, row_tokens, dtype) for name in names},
+        scratch=Scratch(dtype),
+        dropout=_dropout(model),
+    )
+
+
+def _require_known(config: Any, row_tokens: int) -> None:
+    if config.model_type not in FAMILIES:
+        raise ValueError(f"there is none for the architecture {config.model_type}")
+    if getattr(config, "hidden_act", "silu") != "silu":
+        raise ValueError(f"its activation is {config.hidden_act}")
+    if getattr(config, "attention_dropout", 0.0):
+        raise ValueError("its attention has dropout")
+    window = getattr(config, "sliding_window", None)
+    if window is not None and getattr(config, "use_sliding_window", True) and window < row_tokens:
+        raise ValueError(f"rows of {row_tokens} tokens are longer than its window of {window}")
+
+
+def _require_all_trained(model: Any, decoder: Decoder) -> None:
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    if trained != {id(p) for p in decoder.adapters.parameters}:
+        raise ValueError("more is trained than adapters of its blocks' linear layers")
+
+
+def _dropout(model: Any) -> float:
+    shares = {
+        float(getattr(layer.lora_dropout["default"], "p", 0.0))
+        for layer in model.modules()
+        if hasattr(layer, "lora_dropout")
+    }
+    if len(shares) > 1:
+        raise ValueError("its adapters have different dropouts")
+    return shares.pop()
+
+
+def _table(rotary: Any, name: str, tokens: int, dtype: torch.dtype) -> Angles:
+    """Cosines and sines of every position, by the model's own rotary module."""
+    kinds = getattr(rotary, "rope_type", "default")
+    kind = kinds.get(name) if isinstance(kinds, dict) else kinds
+    if kind in MOVING_ANGLES:
+        raise ValueError(f"its rotary angles are {kind}")
+    device = next(iter(rotary.buffers())).device
+    positions = torch.arange(tokens, device=device)[None]
+    like = torch.empty((), dtype=dtype, device=device)
+    takes_name = "layer_type" in inspect.signature(rotary.forward).parameters
+    with torch.no_grad():
+        cos, sin = rotary(like, positions, name) if takes_name else rotary(like, positions)
+    half = cos.shape[-1] // 2
+    return cos[0, :, :half].to(dtype).contiguous(), sin[0, :, :half].to(dtype).contiguous()

@@ -1,0 +1,163 @@
+"""How a step is cut to fit the memory that there is, and what to do when it did not. No torch.
+
+The ladder itself lies in `market.sizing`, where the price of a run is worked out from it as well.
+A step keeps its rows on every rung, so a run may change rungs at any whole step.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.market.recipe import FUSED, REFERENCE, Recipe, recipe_from_config
+from kwanzaa_compute.market.shapes import ModelShape, shape_from_config_json
+from kwanzaa_compute.market.sizing import LADDER, Rung, memory_needed
+
+OWN_WORDS = "as the config says"
+
+
+class ShortOfMemoryError(Exception):
+    """A micro-batch did not fit; nothing was changed, and the step can be taken again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """What a run stands on: how its base is stored and how its steps are cut."""
+
+    quantised: bool
+    recompute_every: int
+    """Every so many-th block is computed again on the way back; 0 none, 1 all."""
+    rows: int
+    """Rows in a micro-batch."""
+    name: str
+    needs_gib: float
+    """Predicted peak on a GPU, with the driver's share; 0 where the shape is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A footing with the reason it was taken."""
+
+    footing: Footing
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What decides how much memory a run takes: its config, its base, and how it computes.
+
+    `base` is the base's config.json; `compute` is "bf16", "fp16" or "fp32".
+    """
+
+    config: TrainingConfig
+    base: Mapping[str, Any]
+    compute: str
+    why_not_fast: str
+    """Why the reference path is expected; "" where the fast one is."""
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether the fast path is expected."""
+        return not self.why_not_fast
+
+    @property
+    def shape(self) -> ModelShape | None:
+        """The base's shape; None where its config.json does not say it."""
+        try:
+            return shape_from_config_json(self.base)
+        except ValueError:
+            return None
+
+    def recipe(self) -> Recipe:
+        """The config's recipe with one row at a time: what the ladder's rungs multiply."""
+        return replace(
+            recipe_from_config(self.config),
+            rows_per_micro_batch=1,
+            accumulation=self.config.training.rows_per_step,
+            compute=self.compute,
+        )
+
+    def allowed(self, rung: Rung) -> Rung:
+        """The rung as this case may stand on it.
+
+        `adapter.method: lora` means a base that is not quantised; qlora may be either way, because
+        16 bits are what its 4 stand for. The reference path recomputes all blocks or none.
+        """
+        return replace(
+            rung,
+            quantised=rung.quantised and self.config.adapter.quantized,
+            recompute_every=rung.recompute_every if self.is_fast else min(1, rung.recompute_every),
+            path=FUSED if self.is_fast else REFERENCE,
+        )
+
+
+def as_written(config: TrainingConfig) -> Footing:
+    """What the config says itself."""
+    training = config.training
+    return Footing(
+        config.adapter.quantized,
+        1 if training.gradient_checkpointing else 0,
+        training.per_device_train_batch_size,
+        OWN_WORDS,
+        0.0,
+    )
+
+
+def choose(case: Case, available_gib: float) -> Choice:
+    """The fastest rung that fits into so much memory, the driver's share included.
+
+    Where the config wants it as written, or the base's shape cannot be read, it is as written;
+    where nothing fits, the most frugal rung is tried. The reason says so.
+    """
+    mine = as_written(case.config)
+    if case.config.training.memory_plan == "as_written":
+        return Choice(mine, "training.memory_plan is as_written")
+    rungs = ladder(case)
+    if not rungs:
+        return Choice(mine, "the base's config.json does not say its shape")
+    there = f"{available_gib:.1f} GiB are there"
+    best = next((rung for rung in rungs if rung.needs_gib <= available_gib), None)
+    if best is None:
+        last = min(rungs, key=lambda rung: rung.needs_gib)
+        return Choice(last, f"{there} and the least needs {last.needs_gib:.1f}; trying it")
+    why = f"needs {best.needs_gib:.1f} GiB, {there}"
+    faster = rungs[: rungs.index(best)]
+    if faster:
+        why += f"; {faster[-1].name} would need {faster[-1].needs_gib:.1f}"
+    return Choice(best, why)
+
+
+def lower(case: Case, now: Footing) -> Footing | None:
+    """The next rung that takes less memory than `now`; None where there is none.
+
+    A base that is in 4 bits stays so: on the way down nothing is loaded anew without need.
+    """
+    needs = now.needs_gib or _needs(case, now)
+    return next(
+        (
+            rung
+            for rung in ladder(case)
+            if rung.needs_gib < needs and rung.quantised >= now.quantised
+        ),
+        None,
+    )
+
+
+def ladder(case: Case) -> list[Footing]:
+    """Every rung that this case allows, fastest first; empty where the shape is unknown."""
+    shape, recipe = case.shape, case.recipe()
+    found: dict[tuple[bool, int, int], Footing] = {}
+    for rung in map(case.allowed, LADDER if shape is not None else ()):
+        on_rung = rung.applied(recipe)
+        if shape is None or on_rung is None:
+            continue
+        key = (rung.quantised, rung.recompute_every, on_rung.rows_per_micro_batch)
+        needs = memory_needed(shape, on_rung).total_gib
+        found.setdefault(key, Footing(*key, name=rung.name, needs_gib=needs))
+    return list(found.values())
+
+
+def _needs(case: Case, footing: Footing) -> float:
+    rung = case.allowed(Rung(footing.quantised, footing.recompute_every, footing.rows))
+    shape, on_rung = case.shape, rung.applied(case.recipe())
+    return memory_needed(shape, on_rung).total_gib if shape and on_rung else 0.0

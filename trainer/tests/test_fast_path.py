@@ -1,0 +1,205 @@
+"""The fast path against the reference path: the same loss and gradients, family by family."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_trainer.batches import collate
+from kwanzaa_trainer.learner import answer_loss
+from kwanzaa_trainer.model import Base, attach_adapter, load_base, trainable
+from kwanzaa_trainer.precision import Device, choose_precision
+
+CPU = Device("CPU")
+FP32 = choose_precision("no", CPU)
+ROW = 64
+SIZE = {
+    "vocab_size": 320,
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "OLMo": ("Olmo", {"num_key_value_heads": 4}),
+    "OLMo with clipping": ("Olmo", {"clip_qkv": 0.05}),
+    "OLMo 2": ("Olmo2", {}),
+    "OLMo 3": ("Olmo3", {}),
+    "Llama": ("Llama", {}),
+    "Mistral": ("Mistral", {}),
+    "Qwen 2": ("Qwen2", {}),
+    "Qwen 3": ("Qwen3", {"head_dim": 32}),
+}
+
+
+def tiny(torch: Any, family: str, folder: Path, **changes: Any) -> Base:
+    import transformers
+
+    torch.manual_seed(1)
+    name, own = FAMILIES[family]
+    config = getattr(transformers, f"{name}Config")(**{**SIZE, **own, **changes})
+    model = getattr(transformers, f"{name}ForCausalLM")(config)
+    for parameter_name, parameter in model.named_parameters():
+        if "norm" in parameter_name or "bias" in parameter_name:
+            torch.nn.init.normal_(parameter, 1.0 if "norm" in parameter_name else 0.0, 0.2)
+    model.save_pretrained(folder)
+    return Base(str(folder))
+
+
+def config_of(method: str = "lora", **lora: Any) -> TrainingConfig:
+    return TrainingConfig.model_validate(
+        {
+            "model": {"base_model_id": "example/tiny"},
+            "data": {"train_file": "train.jsonl"},
+            "adapter": {"method": method, "lora": {"r": 4, "alpha": 12, "dropout": 0.0, **lora}},
+            "training": {"gradient_checkpointing": False},
+        }
+    )
+
+
+def adapted(torch: Any, base: Base, config: TrainingConfig) -> Any:
+    """A model with an adapter that already does something."""
+    model = attach_adapter(load_base(config, base, FP32, CPU), config)
+    torch.manual_seed(2)
+    for name, parameter in trainable(model).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.train()
+
+
+def reference(model: Any, batch: Any, torch: Any) -> tuple[float, dict[str, Any]]:
+    """Loss and gradients of stock transformers and peft."""
+    model.zero_grad()
+    loss = answer_loss(model, batch, torch.device("cpu")) / batch.answers
+    loss.backward()
+    grads = {name: p.grad.clone() for name, p in trainable(model).items()}
+    model.zero_grad()
+    return float(loss.detach()), grads
+
+
+def assert_same(model: Any, batch: Any, torch: Any, **path: Any) -> None:
+    from kwanzaa_trainer.fast.path import make_fast_path
+
+    loss, grads = reference(model, batch, torch)
+    fast = make_fast_path(model, torch.float32, ROW)
+    for name, value in path.items():
+        setattr(fast, name, value)
+    fast.begin_step()
+    got = fast.learn(batch, 1 / batch.answers, 0)
+    assert float(got) == pytest.approx(loss, rel=2e-6)
+    for name, parameter in trainable(model).items():
+        torch.testing.assert_close(parameter.grad, grads[name], rtol=2e-4, atol=2e-7)
+    assert float(fast.measure(batch)) / batch.answers == pytest.approx(loss, rel=2e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_equal_those_of_the_reference_path(
+    torch: Any, samples: Callable[..., Any], family: str, tmp_path: Path
+) -> None:
+    base = tiny(torch, family, tmp_path)
+    data = samples([40, 64, 9, 30, 17])
+    whole = collate(data, [(0,), (1,)], 0)
+    packed = collate(data, [(0, 4), (2, 3)], 0, length=ROW)
+    for method in ("lora", "qlora"):
+        model = adapted(torch, base, config_of(method))
+        assert_same(model, whole, torch, recompute_every=1)
+        assert_same(model, packed, torch, recompute_every=0)
+        assert_same(model, packed, torch, recompute_every=2)
+
+
+@pytest.mark.parametrize(
+    "targets", [["q_proj", "v_proj"], ["down_proj"], ["k_proj", "o_proj", "up_proj"]]
+)
+def test_adapters_on_some_layers_only(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path, targets: list[str]
+) -> None:
+    base = tiny(torch, "Llama", tmp_path)
+    model = adapted(torch, base, config_of(target_modules=targets))
+    assert_same(model, collate(samples([40, 20]), [(0,), (1,)], 0), torch)
+
+
+def test_a_packed_row_learns_what_its_samples_learn_alone(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path
+) -> None:
+    from kwanzaa_trainer.fast.path import make_fast_path
+
+    model = adapted(torch, tiny(torch, "OLMo", tmp_path), config_of())
+    data = samples([9, 30, 17, 5])
+    packed = collate(data, [(0, 1, 2, 3)], 0, length=ROW)
+    fast = make_fast_path(model, torch.float32, ROW)
+    fast.begin_step()
+    together = float(fast.learn(packed, 1.0, 0))
+    grads = [p.grad.clone() for p in trainable(model).values()]
+    fast.begin_step()
+    apart = sum(float(fast.learn(collate(data, [(i,)], 0), 1.0, 0)) for i in range(4))
+    assert together == pytest.approx(apart, rel=1e-6)
+    for parameter, grad in zip(trainable(model).values(), grads, strict=True):
+        torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_is_repeatable_and_its_gradient_is_that_of_its_own_loss(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path
+) -> None:
+    from kwanzaa_trainer.fast.path import make_fast_path
+
+    model = adapted(torch, tiny(torch, "Llama", tmp_path), config_of(dropout=0.2))
+    batch = collate(samples([40, 20]), [(0,), (1,)], 0)
+    fast = make_fast_path(model, torch.float32, ROW)
+
+    def learn(seed: int, every: int) -> tuple[float, Any]:
+        fast.recompute_every = every
+        fast.begin_step()
+        loss = float(fast.learn(batch, 1.0, seed))
+        return loss, torch.cat([p.grad.flatten() for p in trainable(model).values()])
+
+    (first, grad), (again, same), (other, _) = learn(5, 0), learn(5, 1), learn(6, 0)
+    assert first == again
+    torch.testing.assert_close(grad, same)
+    assert first != other
+    # The slope along the gradient, by finite differences of the very same masks.
+    size = 2e-3 / float(grad.norm())
+    losses = []
+    for move in (size, -2 * size):
+        with torch.no_grad():
+            for parameter, piece in zip(
+                trainable(model).values(), _split(model, grad), strict=True
+            ):
+                parameter.add_(move * piece)
+        losses.append(learn(5, 0)[0])
+    slope = (losses[0] - losses[1]) / (2 * size)
+    assert slope == pytest.approx(float(grad.norm()) ** 2, rel=1e-2)
+    assert float(fast.measure(batch)) == pytest.approx(
+        float(answer_loss(model.eval(), batch, torch.device("cpu")).detach()), rel=1e-5
+    )
+
+
+def _split(model: Any, flat: Any) -> list[Any]:
+    parameters = list(trainable(model).values())
+    pieces = flat.split([p.numel() for p in parameters])
+    return [piece.view(p.shape) for piece, p in zip(pieces, parameters, strict=True)]
+
+
+def test_what_it_cannot_do_is_said_with_the_reason(torch: Any, tmp_path: Path) -> None:
+    from kwanzaa_trainer.fast.path import make_fast_path
+
+    def refusal(model: Any, dtype: Any = torch.float32, row: int = ROW) -> str:
+        with pytest.raises(ValueError, match=r".") as caught:
+            make_fast_path(model, dtype, row)
+        return str(caught.value)
+
+    base = tiny(torch, "Mistral", tmp_path, sliding_window=32)
+    model = adapted(torch, base, config_of())
+    assert "longer than its window of 32" in refusal(model)
+    assert "fp16" in refusal(model, torch.float16)
+    assert "not torch.bfloat16" in refusal(model, torch.bfloat16, 32)
+    model.get_base_model().config.model_type = "gpt_neox"
+    assert "architecture gpt_neox" in refusal(model)
+    biased = adapted(torch, tiny(torch, "Qwen 2", tmp_path / "q"), config_of(bias="all"))
+    assert "biases are trained" in refusal(biased)
