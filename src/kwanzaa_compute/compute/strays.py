@@ -72,7 +72,8 @@ def find_strays(compute: "Compute") -> Findings:
             fleet = compute.provider(name).fleet()
             listed[name] = tuple(s for s in fleet if s.name.startswith(mark))
         except KwanzaaError as error:
-            unasked[name] = error.message
+            if not _never_used(compute, name):
+                unasked[name] = error.message
     strays = [
         stray
         for provider, sightings in listed.items()
@@ -80,6 +81,15 @@ def find_strays(compute: "Compute") -> Findings:
         if (stray := _stray(compute, provider, sighting)) is not None
     ]
     return Findings(tuple(strays), tuple(_without(compute, listed)), unasked)
+
+
+def _never_used(compute: "Compute", name: str) -> bool:
+    """Whether nothing of ours can be there: a simulation, or no credentials and never a launch."""
+    info = compute.catalogue.providers[name]
+    if info.simulated:
+        return name not in compute.ledger.providers()
+    lacks = any(not compute.environment.get(variable) for variable in info.environment)
+    return lacks and name not in compute.ledger.providers()
 
 
 def _stray(compute: "Compute", provider: str, sighting: Sighting) -> Stray | None:

@@ -185,6 +185,10 @@ class Ledger(Leases):
         row = self._db.execute(f"{ATTEMPTS.select} WHERE name = ?", (name,)).fetchone()
         return None if row is None else ATTEMPTS.read(row)
 
+    def providers(self) -> set[str]:
+        """The providers that were ever asked for a machine."""
+        return {row[0] for row in self._db.execute("SELECT DISTINCT provider FROM attempts")}
+
     def open_attempts(self) -> list[AttemptRecord]:
         """Every attempt that may still cost money."""
         query = f"{ATTEMPTS.select} WHERE state <> 'closed' ORDER BY intended_at"

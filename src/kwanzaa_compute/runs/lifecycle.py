@@ -133,8 +133,11 @@ def _enough(attempt: Attempt, limits: Limits) -> Decision | None:
     if attempt.age_s >= limits.max_age_s:
         return Move.HALT, "its time, by cap or limit, is used up"
     if attempt.asked_to_stop_s is not None and attempt.asked_to_stop_s >= limits.stop_grace_s:
-        move = Move.RELAUNCH if attempt.leaving and attempt.wish is Wish.RUN else Move.HALT
-        return move, f"no checkpoint within {limits.stop_grace_s:.0f} s of being asked"
+        reason = f"no checkpoint within {limits.stop_grace_s:.0f} s of being asked"
+        if not attempt.leaving or attempt.wish is not Wish.RUN:
+            return Move.HALT, reason
+        if attempt.store_read:  # else it may be complete by now, and there is time to see
+            return Move.RELAUNCH, reason
     return None
 
 

@@ -96,6 +96,7 @@ def test_an_end_that_never_comes_is_named(compute: kc.Compute, cloud: FakeCloud)
 def test_an_error_while_asking_is_never_taken_for_absence(
     compute: kc.Compute, cloud: FakeCloud
 ) -> None:
+    add_run(compute).wait(poll_s=20)
     machine = rent(cloud, f"kwz-{compute.owner}-old-1")
     strays = find_strays(compute).strays
     cloud.sim.faults = Faults(list_errors=1.0, terminate_lies=1.0)
