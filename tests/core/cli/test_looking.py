@@ -86,7 +86,7 @@ def test_providers_are_installed_missing_or_broken(
     listed = cli("providers", "--json").json
     names = {provider["provider"]: provider for provider in listed["providers"]}
     assert names["moonbase"]["environment"] == {"MOONBASE_KEY": False}
-    assert "no driver in this version" in listed["missing"]["runpod"]
+    assert "kwanzaa-compute[runpod]" in listed["missing"]["runpod"]
     shown = cli("providers").out
     assert "set MOONBASE_KEY" in shown
     assert "only a watcher" in shown
