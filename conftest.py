@@ -1,18 +1,130 @@
-"""Canaries: each credential has a unique value here, and no test may leave one anywhere.
-
-After each test its folder, its output and its report are searched; every argv and the environment
-of every machine are looked at as they are started; at the end the whole temporary folder.
-"""
+"""What every test gets: the tools it asks for, real inputs where there are any, and its turn."""
 
 import hashlib
 import os
 import re
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import venv
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from filelock import FileLock
+
+# A test that asks the Hub for anything would be slow here and red elsewhere.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test go to the front of each worker's share.
+
+    `--dist worksteal` hands every worker one stretch of the list. A slow file at the very end
+    would leave the other workers idle; two slow files in one stretch would run one by one.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow_files = sorted({item.path for item in items if item.get_closest_marker("slow")})
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for index, path in enumerate(slow_files):
+        shares[index % workers] += [item for item in items if item.path == path]
+    fast = [item for item in items if item.path not in set(slow_files)]
+    for index, share in enumerate(shares):
+        room = max(0, len(items) // workers - len(share))
+        shares[index] = share + fast[:room]
+        del fast[:room]
+    items[:] = [item for share in shares for item in share] + fast
+
+
+def _missing(what: str, mend: str) -> NoReturn:
+    """Skips aloud; where `KWANZAA_CI` is set nothing may be missing, so there it fails."""
+    message = f"{what} is not here: {mend}"
+    if os.environ.get("KWANZAA_CI"):
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def require_tool() -> Callable[[str], str]:
+    """`require_tool("node")` is the tool's full path; the test is skipped aloud without it.
+
+    A tool that is asked for here must stand in the list at the top of `.ci/run`.
+    """
+
+    def require(name: str) -> str:
+        return shutil.which(name) or _missing(f"the tool {name!r}", f"install {name}")
+
+    return require
+
+
+@pytest.fixture(scope="session")
+def real_inputs() -> Path:
+    """The folder with the first user's own training.yaml and data (`KWANZAA_REAL`)."""
+    return _folder("KWANZAA_REAL")
+
+
+@pytest.fixture(scope="session")
+def api_descriptions() -> Path:
+    """The folder with the providers' published API descriptions (`KWANZAA_SPECS`)."""
+    return _folder("KWANZAA_SPECS")
+
+
+@pytest.fixture(scope="session")
+def preemption_traces() -> Path:
+    """The folder with recorded preemption traces (`KWANZAA_TRACES`)."""
+    return _folder("KWANZAA_TRACES")
+
+
+Witness = Callable[..., Path]
+"""`witness("name==1.0")` is the Python of an environment in which that alone is installed."""
+
+
+@pytest.fixture(scope="session")
+def witness() -> Witness:
+    """Clients of others, at pinned versions, each in an environment of its own.
+
+    They say whether a simulator is what they know, and must not meet our own packages. The
+    environments lie in `.venv/witnesses` and are made once. `lock` names all that is installed,
+    where a client asks for much that it never uses here.
+    """
+
+    def installed(*requirements: str, lock: Path | None = None) -> Path:
+        name = "-".join(sorted(requirements)).replace("==", "-").replace("[", "-").replace("]", "")
+        folder = Path(__file__).parent / ".venv" / "witnesses" / name
+        python = folder / "bin" / "python"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / "made").exists():
+                _install(folder, requirements if lock is None else ("--no-deps", f"-r{lock}"))
+                (folder / "made").touch()
+        return python
+
+    return installed
+
+
+def _install(folder: Path, requirements: tuple[str, ...]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=False, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python")]
+    words = ["install", "--quiet", "--disable-pip-version-check", *requirements]
+    made = subprocess.run([*pip, *words], capture_output=True, text=True, check=False)
+    if made.returncode:
+        _missing(" ".join(requirements), f"pip cannot have it: {made.stderr.strip()[-300:]}")
+
+
+def _folder(variable: str) -> Path:
+    """These inputs are not ours to publish, so even in CI they may be absent, but never wrong."""
+    value = os.environ.get(variable)
+    if not value:
+        pytest.skip(f"{variable} is not set: this test needs inputs that are not in the repository")
+    if not Path(value).is_dir():
+        pytest.fail(f"{variable} names {value}, which is no folder", pytrace=False)
+    return Path(value)
+
+
+# -- canaries: each credential has a unique value here, and no test may leave one anywhere --------
 
 RENTING = (
     "RUNPOD_API_KEY",

@@ -40,6 +40,7 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.secret",
     "kwanzaa_compute.store",
 }
+USED_EXTRAS = ("testing", "torch", "http")
 SOURCES = {
     "kwanzaa-compute": ROOT / "src/kwanzaa_compute",
     "kwanzaa-trainer": ROOT / "trainer/src/kwanzaa_trainer",
@@ -62,9 +63,10 @@ def declared(distribution: str) -> set[str]:
     """The distributions that one of ours depends on, by their names in lower case."""
     folder = SOURCES[distribution].parents[1]
     table = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    # Whoever uses `kwanzaa_compute.testing` has pytest: it runs nowhere else.
+    # Whoever uses `kwanzaa_compute.testing` has pytest: it runs nowhere else. And whoever builds a
+    # driver on `kwanzaa_compute.drivers.http` declares what that stands on.
     extras = table.get("optional-dependencies", {})
-    wanted = [*table["dependencies"], *extras.get("testing", []), *extras.get("torch", [])]
+    wanted = [*table["dependencies"], *(r for e in USED_EXTRAS for r in extras.get(e, []))]
     names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in wanted)
     return {normalised(name[0]) for name in names if name}
 

@@ -16,6 +16,11 @@ DISTRIBUTIONS = [
 ]
 
 
+def name_of(file: Path) -> str:
+    """Where a distribution lies: a checkout may have any name, also that of a provider."""
+    return str(file.parent.relative_to(ROOT))
+
+
 def project(file: Path) -> dict[str, Any]:
     return tomllib.loads(file.read_text())["project"]
 
@@ -31,12 +36,12 @@ def siblings_wanted(file: Path) -> list[str]:
     return [requirement for requirement in wanted if requirement.startswith("kwanzaa-")]
 
 
-@pytest.mark.parametrize("file", DISTRIBUTIONS, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", DISTRIBUTIONS, ids=name_of)
 def test_every_distribution_has_the_same_version(file: Path) -> None:
     assert project(file)["version"] == VERSION
 
 
-@pytest.mark.parametrize("file", DISTRIBUTIONS, ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", DISTRIBUTIONS, ids=name_of)
 def test_siblings_pin_each_other_exactly(file: Path) -> None:
     wanted = siblings_wanted(file)
     assert wanted, "each of our distributions names at least one other"

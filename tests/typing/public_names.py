@@ -15,6 +15,7 @@ from kwanzaa_compute.drivers.contract import (
     Phase,
     ProviderInfo,
     Sighting,
+    SSHAccess,
 )
 from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.offers import Offer, Requirements
@@ -46,6 +47,14 @@ def a_user_looks_at_what_is_for_sale(compute: kc.Compute) -> None:
     for offer in for_sale.offers:
         assert_type(offer.usd_per_hour, Decimal | None)
         assert_type(offer.gpu, GPU)
+
+
+def a_user_rents_a_machine_to_look_around_on(compute: kc.Compute) -> None:
+    choice = compute.choose_machine(kc.MachineWish(max_hours=4.0, gpu="A100-80GB"))
+    assert_type(choice, kc.MachineChoice)
+    run = compute.provision(choice)
+    assert_type(run, kc.Run)
+    assert_type(run.ssh(), SSHAccess | None)
 
 
 def an_error_says_what_to_do(error: kc.KwanzaaError) -> None:

@@ -22,6 +22,7 @@ from kwanzaa_trainer.__main__ import main
 from kwanzaa_trainer.attempt import failure_of
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.precision import Device, choose_precision
+from kwanzaa_trainer.preflight import BadMachineError
 from kwanzaa_trainer.progress import EarlyStopping, Progress, note_eval
 from kwanzaa_trainer.schedule import plan_schedule, warmup_steps
 from kwanzaa_trainer.settings import Settings
@@ -160,6 +161,11 @@ def test_only_what_another_try_may_mend_is_retryable(error: Exception, retryable
     assert failure_of(1, error).retryable is retryable
 
 
+def test_a_bad_machine_is_told_from_bad_luck() -> None:
+    assert failure_of(1, BadMachineError("its GPU is a T4")).bad_machine
+    assert not failure_of(1, RuntimeError("NCCL error")).bad_machine
+
+
 def test_running_out_of_gpu_memory_says_what_to_lower(torch: Any) -> None:
     failure = failure_of(1, torch.OutOfMemoryError("CUDA out of memory"))
     assert not failure.retryable
@@ -194,6 +200,22 @@ def test_the_heartbeat_is_carried_once_an_interval_and_at_each_turn(tmp_path: Pa
     journal.progress(TrainingPhase.SAVE)
     journal.close()
     assert folder.heartbeat(2).phase == "save"
+
+
+def test_a_store_that_counts_its_changes_is_not_told_each_turn(tmp_path: Path) -> None:
+    folder, ticks = RunFolder(open_store(f"file://{tmp_path}")), Ticks()
+    journal = Journal(folder, 1, 300.0, ticks.clock)
+    journal.progress(TrainingPhase.LOAD)
+    journal._wait()
+    ticks.now_s = 299.0
+    journal.progress(TrainingPhase.TRAIN, step=1)
+    journal.progress(TrainingPhase.SAVE)
+    journal._wait()
+    assert folder.heartbeat(1).phase == "load"
+    ticks.now_s = 300.0
+    journal.progress(TrainingPhase.TRAIN, step=2)
+    journal._wait()
+    assert folder.heartbeat(1).step == 2
 
 
 def test_infinities_do_not_spoil_the_json(tmp_path: Path) -> None:

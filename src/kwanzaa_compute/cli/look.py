@@ -75,11 +75,14 @@ def look_at(run: Run, step: "Step") -> Look:
     receipt, attempt, record = run.receipt, step.attempt, step.run
     beat = step.heartbeat or Heartbeat(sequence=-1, phase="", attempt=0)
     phase = clean(beat.phase) if _is_live(attempt) else ""
+    doing = _doing(attempt, phase)
+    if _is_live(attempt) and not record.trains:
+        doing = "a machine to look around on"
     return Look(
         run_id=record.id,
         state=record.state,
         reason=clean(step.reason),
-        doing=_doing(attempt, phase),
+        doing=doing,
         phase=phase,
         attempt=attempt.number if attempt else 0,
         where=where(attempt),

@@ -50,7 +50,7 @@ Budget = Annotated[
 MaxHours = Annotated[float | None, _option("--max-hours", "Most hours a machine may run.")]
 Deadline = Annotated[float | None, _option("--deadline", "Hours until it must be finished.")]
 StoreUrl = Annotated[
-    str | None, _option("--store", "Where runs are kept: file://, s3://, gs:// or az://.")
+    str | None, _option("--store", "Where runs are kept: file://, s3://, gs://, az:// or hf://.")
 ]
 BaseModel = Annotated[
     str | None, _option("--base-model", "Another base model: a repository, or a folder here.")

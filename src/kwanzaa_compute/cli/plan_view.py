@@ -77,6 +77,9 @@ def show_candidates(
     )
     if len(shown) < len(plan.candidates):
         screen.write(f"... and {len(plan.candidates) - len(shown)} more (--explain shows all)")
+    watched = sorted({c.offer.provider for c in shown if needs_a_watcher(compute, c)})
+    if watched:
+        screen.write(f"only a watcher ends a machine of {', '.join(watched)}: keep one running")
     missing = {c.offer.provider for c in shown} - set(compute.catalogue.providers)
     if missing:
         screen.write(f"* not installed here; {_how_to_install(missing)}")

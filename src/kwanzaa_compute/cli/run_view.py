@@ -148,7 +148,7 @@ def _show_next(screen: Screen, run: Run, state: RunState) -> None:
         if failure is not None and failure.mend:
             screen.talk(f"  -> {clean(failure.mend)}", "red")
         screen.talk(f"  -> kwanzaa logs {run.id} shows what it said", "red")
-    if state in _GO_ON:
+    if state in _GO_ON and run.record.trains:
         screen.talk(f"  -> {_GO_ON[state].format(run=run.id)}")
 
 

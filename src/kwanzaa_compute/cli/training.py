@@ -117,9 +117,10 @@ def _planned(
 def _train(
     screen: Screen, compute: Compute, planned: Planned, *, detach: bool, named: bool, yes: bool
 ) -> int:
-    if detach and not named:
-        planned = _unattended(compute, planned)
     candidates = compute.buyable(planned)
+    if detach and not named and not compute.is_watched:
+        planned = _without_watcher(compute, planned, candidates)
+        candidates = compute.buyable(planned)
     if not _agreed(screen, planned, candidates, yes=yes):
         screen.talk("nothing was started")
         return EXIT_INTERRUPTED
@@ -128,24 +129,26 @@ def _train(
         screen.json({"event": "start", "run": run.id, "best": candidate_document(candidates[0])})
     screen.talk(f"run {run.id}", "bold")
     if detach:
-        return _launch_and_leave(screen, compute, run)
+        return launch_and_leave(screen, compute, run)
     left = see_through(screen, compute, run)
     return finish(screen, run) if left is None else left
 
 
-def _unattended(compute: Compute, planned: Planned) -> Planned:
-    """The plan without machines that nothing but a watcher ends, unless somebody watches."""
-    if compute.is_watched:
-        return planned
-    ranked = compute.buyable(planned)
-    left = tuple(c for c in ranked if not needs_a_watcher(compute, c))
-    if not left:
-        name = ranked[0].offer.provider
+def _without_watcher(
+    compute: Compute, planned: Planned, candidates: Sequence[Candidate]
+) -> Planned:
+    """The plan without the machines that only a watcher ends: nobody will be watching.
+
+    Not even as the second choice, for the first one may be sold out when it is asked for.
+    """
+    kept = tuple(c for c in candidates if not needs_a_watcher(compute, c))
+    if not kept:
+        name = candidates[0].offer.provider
         raise UsageError(
             f"nothing but a watcher ends a machine of {name}, and nobody watches",
             mend=f"start kwanzaa watch, leave --detach away, or say --provider {name} as well",
         )
-    return replace(planned, plan=replace(planned.plan, candidates=left))
+    return replace(planned, plan=replace(planned.plan, candidates=kept))
 
 
 def _agreed(
@@ -163,7 +166,7 @@ def _agreed(
     raise UsageError("this may cost money, and nobody can be asked here", mend="add --yes")
 
 
-def _launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
+def launch_and_leave(screen: Screen, compute: Compute, run: Run) -> int:
     """Launches until one machine is on its way, then leaves it to itself."""
     while run.state is RunState.RUNNING:
         step = run.launch()

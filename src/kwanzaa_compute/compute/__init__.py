@@ -2,8 +2,20 @@
 
 from kwanzaa_compute.compute.applying import Applied
 from kwanzaa_compute.compute.compute import Compute, ForSale
+from kwanzaa_compute.compute.machines import MachineChoice, MachineWish
 from kwanzaa_compute.compute.planning import Options, Planned
 from kwanzaa_compute.compute.receipt import Receipt, ReceiptLine
 from kwanzaa_compute.compute.run import Run
 
-__all__ = ["Applied", "Compute", "ForSale", "Options", "Planned", "Receipt", "ReceiptLine", "Run"]
+__all__ = [
+    "Applied",
+    "Compute",
+    "ForSale",
+    "MachineChoice",
+    "MachineWish",
+    "Options",
+    "Planned",
+    "Receipt",
+    "ReceiptLine",
+    "Run",
+]

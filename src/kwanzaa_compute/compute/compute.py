@@ -14,21 +14,26 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute.applying import Applied, apply_plan
-from kwanzaa_compute.compute.buying import buyable, shares_files
+from kwanzaa_compute.compute.buying import buyable
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.inputs import base_folder, upload
+from kwanzaa_compute.compute.machines import (
+    MachineChoice,
+    MachineWish,
+    choose_machine,
+    enter_machine,
+)
 from kwanzaa_compute.compute.ownership import adopt_owner, known_owner
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
 from kwanzaa_compute.compute.prospects import prospects_of
+from kwanzaa_compute.compute.reach import shares_files
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext
 from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
 from kwanzaa_compute.drivers.provider import Provider
-from kwanzaa_compute.errors import (
-    KwanzaaError,
-)
+from kwanzaa_compute.errors import KwanzaaError, UsageError
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.candidates import dump_prospects
@@ -285,6 +290,17 @@ class Compute:
         """
         self.ledger.set_project_cap(max_usd)
 
+    def choose_machine(self, wish: MachineWish) -> MachineChoice:
+        """Machines to look around on that are for sale now, cheapest hour first. Spends nothing.
+
+        Raises `NothingFitsError` where nothing matches, `BudgetError` where the cap is too low.
+        """
+        return choose_machine(self, wish)
+
+    def provision(self, choice: MachineChoice) -> Run:
+        """Enters a machine to look around on into the ledger; `Run.wait` launches and ends it."""
+        return Run(self, enter_machine(self, choice))
+
     # -- finding runs again -------------------------------------------------------------------
 
     def run(self, run_id: str) -> Run:
@@ -303,6 +319,11 @@ class Compute:
         run = self.run(run_id)
         record = run.record
         self.forget_dead_watcher(record.id)
+        if record.state is not RunState.RUNNING and not record.trains:
+            raise UsageError(
+                f"{record.id} was a machine to look around on, and has ended",
+                mend="kwanzaa provision gets another one",
+            )
         if record.state not in (RunState.RUNNING, RunState.DONE):
             self.ledger.reopen(
                 record.id,

@@ -20,7 +20,8 @@ from kwanzaa_compute.compute.checks import (
     warned,
 )
 from kwanzaa_compute.drivers.contract import ProviderInfo
-from kwanzaa_compute.errors import KwanzaaError
+from kwanzaa_compute.errors import CredentialsError, KwanzaaError
+from kwanzaa_compute.store.grants import grant_hours
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
@@ -29,6 +30,7 @@ LEAST_PYTHON = (3, 11)
 FLOORS = {"torch": (2, 10), "transformers": (5, 5), "huggingface_hub": (1, 31)}
 """Versions below these are not to be trained with: they have known holes, or we never tried."""
 MOST_AHEAD_S = 300.0
+ANY_BUCKET = "hf://buckets/any/any"
 
 
 def diagnose(compute: "Compute") -> list[Check]:
@@ -37,6 +39,7 @@ def diagnose(compute: "Compute") -> list[Check]:
         *_versions(),
         *_packages(compute),
         *(_credentials(compute, info) for info in compute.catalogue.providers.values()),
+        *_bucket_keys(compute),
         _home(compute),
         disk(compute.home),
         *_ledger(compute),
@@ -94,6 +97,21 @@ def _credentials(compute: "Compute", info: ProviderInfo) -> Check:
         names = " ".join(f"{name}=..." for name in missing)
         return warned(what, f"{', '.join(missing)} not set", f"export {names}")
     return passed(what, "found" if info.environment else "none needed")
+
+
+def _bucket_keys(compute: "Compute") -> Iterator[Check]:
+    """A Hugging Face token is not enough for a storage bucket: it takes one more click, once."""
+    root = compute.store_root(None)
+    chosen = root.startswith("hf://")
+    if not chosen and not compute.environment.get("HF_TOKEN"):
+        return
+    what = f"store {root}" if chosen else "hf:// stores"
+    try:
+        grant_hours(root if chosen else ANY_BUCKET, compute.environment)
+    except CredentialsError as error:
+        yield failed(what, error) if chosen else warned(what, error.message, error.mend)
+    else:
+        yield passed(what, "its key is found")
 
 
 def _home(compute: "Compute") -> Check:

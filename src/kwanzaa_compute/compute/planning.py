@@ -19,8 +19,9 @@ from kwanzaa_compute.config import (
     notes_for,
     parse,
 )
-from kwanzaa_compute.drivers.contract import Feature
+from kwanzaa_compute.drivers.contract import Deadline, Feature, ProviderInfo
 from kwanzaa_compute.errors import ConfigError, DataError
+from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.market.plan import Plan, make_plan, requirements_for, settings_for
 from kwanzaa_compute.market.prices import bundled_offers, with_live
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
 
 DEFAULT_MAX_HOURS = 24.0
+ONLY_A_WATCHER = "only a watcher ends this machine: something of yours has to keep running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,19 @@ def plan_run(compute: "Compute", config: Path | str | LoadedConfig, options: Opt
             experimentation_h=options.experimentation_h,
         ),
     )
-    return Planned(plan, loaded, files, size, notes_for(loaded), warnings)
+    return Planned(name_risks(plan, infos), loaded, files, size, notes_for(loaded), warnings)
+
+
+def name_risks(plan: Plan, infos: Mapping[str, ProviderInfo]) -> Plan:
+    """The plan with a mark on each machine that bills on when every watcher has died."""
+    return replace(plan, candidates=tuple(_marked(c, infos) for c in plan.candidates))
+
+
+def _marked(candidate: Candidate, infos: Mapping[str, ProviderInfo]) -> Candidate:
+    info = infos.get(candidate.offer.provider)
+    if info is None or info.deadline is not Deadline.BY_WATCHER:
+        return candidate
+    return replace(candidate, marks=(*candidate.marks, ONLY_A_WATCHER))
 
 
 def load_with(config: Path | str | LoadedConfig, options: Options) -> LoadedConfig:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.receipt import Receipt, receipt_of
-from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, RunError, StoreError
+from kwanzaa_compute.drivers.contract import SSHAccess
+from kwanzaa_compute.errors import (
+    KwanzaaError,
+    LeaseLostError,
+    RunError,
+    StoreError,
+    UsageError,
+)
 from kwanzaa_compute.market.speed import SpeedReceipt
 from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.records import (
@@ -99,6 +106,18 @@ class Run:
         provider = self._compute.provider(last.provider)
         machine_id = last.machine_id or last.name
         yield from provider.logs(machine_id)
+
+    def ssh(self) -> SSHAccess | None:
+        """How to log in to the newest attempt's machine; None while it cannot be reached.
+
+        Raises `UsageError` where it has no machine, or its provider gives no way in.
+        """
+        attempts = self.attempts
+        last = attempts[-1] if attempts else None
+        if last is None or last.state is AttemptState.CLOSED:
+            raise UsageError(f"run {self.id} has no machine now", mend="kwanzaa runs --open")
+        provider = self._compute.provider(last.provider)
+        return provider.ssh(last.machine_id) if last.machine_id else None
 
     # -- acting -------------------------------------------------------------------------------
 

@@ -129,6 +129,29 @@ class LogsDriver(Driver, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class SSHAccess:
+    """How to log in to one machine by SSH, with its host key known *before* anybody connects.
+
+    `host_key` is what must be found there, as OpenSSH writes a public key (type and key).
+    `identity` is the file with the private key that the machine lets in. Nothing here is accepted
+    on sight: a driver that cannot know the host key claims no `Feature.SSH`.
+    """
+
+    host: str
+    user: str
+    host_key: str
+    identity: Path
+    port: int = 22
+
+
+class SSHDriver(Driver, Protocol):
+    """A driver that claims `Feature.SSH`."""
+
+    def ssh(self, machine_id: str) -> SSHAccess | None:
+        """How to log in; None while that machine cannot be reached (yet), or is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderInfo:
     """What a driver package says about itself without importing any SDK.
 

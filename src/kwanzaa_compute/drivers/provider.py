@@ -16,6 +16,8 @@ from kwanzaa_compute.drivers.contract import (
     Phase,
     ProviderInfo,
     Sighting,
+    SSHAccess,
+    SSHDriver,
 )
 from kwanzaa_compute.drivers.replies import (
     UnsoundReplyError,
@@ -118,6 +120,18 @@ class Provider:
                 mend=f"look at its console {self.info.console_url}".rstrip(),
             )
         return self._read("logs", lambda: tuple(cast(LogsDriver, self.driver).logs(machine_id)))
+
+    def ssh(self, machine_id: str) -> SSHAccess | None:
+        """How to log in to a machine; None while it cannot be reached yet.
+
+        Raises `UsageError` where the provider gives no way in whose host key is known before.
+        """
+        if Feature.SSH not in self.driver.features:
+            raise UsageError(
+                f"{self.name} gives no SSH to its machines whose host key is known beforehand",
+                mend=f"look at its console {self.info.console_url}".rstrip(),
+            )
+        return self._read("ssh", lambda: cast(SSHDriver, self.driver).ssh(machine_id))
 
     def _read(self, what: str, call: Callable[[], T]) -> T:
         pause = self._policy.first_pause_s

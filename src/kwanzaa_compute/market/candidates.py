@@ -21,6 +21,7 @@ class Reason(StrEnum):
     FEATURES = "features"
     PROVIDER = "provider"
     ATTENDED = "attended"
+    NO_SPOT = "no spot"
     SPOT_ONLY = "spot only"
     ON_DEMAND_ONLY = "on-demand only"
     SOLD_OUT = "sold out"
@@ -44,6 +45,7 @@ _WORDS: dict[Reason, str] = {
     Reason.FEATURES: "{provider} lacks {0}",
     Reason.PROVIDER: "only {0} was asked for",
     Reason.ATTENDED: "needs a person at a browser; never picked without being asked for",
+    Reason.NO_SPOT: "only spot machines were asked for, and {provider} sells none",
     Reason.SPOT_ONLY: "only spot machines were asked for",
     Reason.ON_DEMAND_ONLY: "only on-demand machines were asked for",
     Reason.SOLD_OUT: "sold out, or no longer sold",

@@ -114,7 +114,8 @@ def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
         return Reason.WRONG_GPU, (wanted.gpu,)
     if not gpu.known:
         return Reason.UNKNOWN_GPU, ()
-    if gpu.arch == "arm" and not gpu.is_cpu and not settings.allow_arm:
+    asked_for = settings.allow_arm or wanted.gpu  # here it is what was asked for by name
+    if gpu.arch == "arm" and not gpu.is_cpu and not asked_for:
         return Reason.ARM, ()
     need = wanted.vram_gib
     if gpu.is_cpu:
@@ -186,8 +187,16 @@ def _unwanted(offer: Offer, asked: Asked) -> tuple[Reason, Detail] | None:
     if missing:
         return Reason.FEATURES, (", ".join(sorted(missing)),)
     if not offer.own_machine and wanted.spot is not None and offer.spot is not wanted.spot:
-        return (Reason.SPOT_ONLY if wanted.spot else Reason.ON_DEMAND_ONLY), ()
+        return _other_market(offer.provider, asked), ()
     return None
+
+
+def _other_market(provider: str, asked: Asked) -> Reason:
+    """Why an offer of the other market will not do; a provider that has but one is named."""
+    if not asked.requirements.spot:
+        return Reason.ON_DEMAND_ONLY
+    known = asked.settings.features.get(provider)
+    return Reason.SPOT_ONLY if known is None or "spot" in known else Reason.NO_SPOT
 
 
 def _too_small(offer: Offer, wanted: Requirements) -> tuple[Reason, Detail] | None:

@@ -23,6 +23,7 @@ OWN_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_SERVICE_ACCOUNT"),
     "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"),
+    "hf": ("HF_S3_ACCESS_KEY_ID", "HF_S3_SECRET_ACCESS_KEY"),
 }
 """The user's own right to a store, which a machine of the user's own may have."""
 
@@ -66,6 +67,8 @@ def job_for(
     can be made, `StoreError` where the store cannot be asked. From `interruptions_per_h` and from
     how long it sees a save take, the trainer finds how often to save.
     """
+    if not run.trains:
+        return machine_job(run, attempt, disk_gib=disk_gib)
     told = {
         "KWANZAA_ATTEMPT": str(attempt.number),
         "KWANZAA_INTERRUPTIONS_PER_H": f"{interruptions_per_h:.4f}",
@@ -135,3 +138,17 @@ def _code(store: Store) -> tuple[str, str]:
     if len(found) != 1:
         raise StoreError(f"the run's folder holds no code to run in {CODE}/")
     return found[0], found[0].rpartition("/")[2].removesuffix(".zip")
+
+
+def machine_job(run: RunRecord, attempt: AttemptRecord, *, disk_gib: float) -> Job:
+    """The job of a machine to look around on: to be there, until its time is up.
+
+    It gets no right to any store, and no secret.
+    """
+    return Job(
+        name=attempt.name,
+        argv=("sleep", f"{attempt.max_hours * 3600:.0f}"),
+        store_url=run.store_url,
+        max_hours=attempt.max_hours,
+        disk_gib=disk_gib,
+    )

@@ -46,6 +46,8 @@ class Attempt:
 
     state: AttemptState
     wish: Wish = Wish.RUN
+    trains: bool = True
+    """Whether a trainer is to be heard of; else the machine itself is what was asked for."""
     age_s: float = 0.0
     quiet_s: float = 0.0
     """At the last look, since the heartbeat changed; since the intent, where there was none."""
@@ -77,6 +79,8 @@ def decide(
     match attempt.state:
         case AttemptState.INTENDED:
             return _uncertain(sighting, attempt, limits)
+        case AttemptState.LIVE if not attempt.trains:
+            return _enough(attempt, limits) or _looked_after(sighting, attempt, limits)
         case AttemptState.LIVE:
             return (
                 _said_by_the_trainer(attempt)
@@ -164,6 +168,22 @@ def _seen(sighting: Sighting | None, attempt: Attempt, limits: Limits) -> Decisi
         case Phase.GONE:
             return Move.WAIT, "not seen just now; not yet proof that it is gone"
     return None
+
+
+def _looked_after(sighting: Sighting | None, attempt: Attempt, limits: Limits) -> Decision:
+    """A machine without a trainer: once it was there, whatever ends it ends the run."""
+    if attempt.wish is Wish.STOP:
+        return Move.HALT, "stopped by the user"
+    match sighting and sighting.phase:
+        case Phase.PREEMPTED:
+            return Move.HALT, "the provider took the machine back"
+        case Phase.EXITED:
+            return Move.HALT, "its command ended"
+        case Phase.GONE if _proven_absent(attempt, limits):
+            return Move.HALT, "the machine is gone"
+        case Phase.QUEUED | Phase.STARTING if attempt.age_s >= limits.boot_s:
+            return Move.RELAUNCH, f"it did not start within {limits.boot_s:.0f} s"
+    return Move.WAIT, "the machine is yours"
 
 
 def _exit_words(sighting: Sighting) -> str:

@@ -143,7 +143,7 @@ class RunRecord:
     wish: Wish
     created_at: float
     config: str
-    """The effective TrainingConfig as canonical JSON."""
+    """The effective TrainingConfig as canonical JSON; "" where nothing is trained."""
     candidates: str
     """The plan's ranked prospects, as JSON."""
     max_usd: Decimal | None
@@ -157,6 +157,11 @@ class RunRecord:
     reason: str = ""
     deadline_at: float | None = None
     """When the user wants it to be finished; None: whenever it is cheapest."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether its machine trains; else it is one to look around on (`kwanzaa provision`)."""
+        return bool(self.config)
 
 
 @dataclass(frozen=True, slots=True)

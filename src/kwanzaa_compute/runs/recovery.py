@@ -179,7 +179,7 @@ def _ended(run: RunRecord, attempts: Sequence[AttemptRecord]) -> End | None:
     if last and last.ending is Move.FAIL:
         return End(RunState.FAILED, last.reason)
     if last and last.ending is Move.HALT:
-        return End(RunState.CAPPED, last.reason)
+        return End(RunState.CAPPED if run.trains else RunState.STOPPED, last.reason)
     return None
 
 

@@ -252,6 +252,7 @@ class Supervisor:
         return lifecycle.Attempt(
             state=attempt.state,
             wish=run.wish,
+            trains=run.trains,
             age_s=now - attempt.intended_at,
             quiet_s=seen.looked_at - since,
             absent_s=None if absent is None or seen.sighting is None else seen.asked_at - absent,
@@ -376,6 +377,8 @@ def _fault(move: Move, seen: Seen) -> Fault:
         return Fault.NONE
     if seen.failure is not None and seen.failure.stopped:
         return Fault.PREEMPTED
+    if seen.failure is not None and seen.failure.bad_machine:
+        return Fault.MACHINE
     if seen.sighting is not None and seen.sighting.phase in (Phase.PREEMPTED, Phase.GONE):
         return Fault.PREEMPTED
     return Fault.MACHINE if seen.heartbeat is None else Fault.CRASHED

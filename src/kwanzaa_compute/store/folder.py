@@ -124,6 +124,8 @@ class Failure(_Record):
     mend: str = ""
     stopped: bool = False
     """True: it was asked to stop and did, after a checkpoint."""
+    bad_machine: bool = False
+    """True: this machine is not what was sold, or does not work; its like is tried last."""
 
 
 @dataclass(frozen=True, slots=True)

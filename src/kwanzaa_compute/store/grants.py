@@ -11,6 +11,8 @@ user makes a limited key once and names it.
 | `s3://` | else temporary keys from STS, with a policy for the folder alone | 12 h |
 | `az://` | your `KWANZAA_STORE_SAS`, limited by you | never |
 | `az://` | else a signature for the container, made from the account's key | the run |
+| `hf://buckets` | the S3 keys of a token that you limited to the bucket | never |
+| `hf://datasets` | your `KWANZAA_STORE_TOKEN`, limited by you to the repository | never |
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.errors import CredentialsError
 from kwanzaa_compute.secret import Secret
+from kwanzaa_compute.store import hf, hf_git
 
 Environment = Mapping[str, str]
 MOST_STS_HOURS = 12.0
@@ -28,6 +31,7 @@ MARGIN_HOURS = 0.5
 ADDRESSES: Mapping[str, tuple[str, ...]] = {
     "s3": ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"),
     "az": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ENDPOINT", "AZURE_ALLOW_HTTP"),
+    "hf": (hf.ENDPOINT, "HF_ENDPOINT"),
 }
 """What else a machine must know of a store, none of it secret."""
 
@@ -95,6 +99,12 @@ def _maker(store_url: str, environment: Environment) -> tuple[Maker, float | Non
             from kwanzaa_compute.store import sas
 
             return sas.grant, None
+        case "hf" if store_url.startswith("hf://datasets/"):
+            hf_git.token(environment)
+            return _git_token, None
+        case "hf":
+            hf.keys(environment)
+            return _bucket_keys, None
     raise CredentialsError(
         f"no right to {scheme}:// can be made that is narrow enough for a rented machine",
         mend=_LIMITED_KEY.get(scheme, "choose another --store: s3://, az:// or hf://"),
@@ -116,6 +126,14 @@ def _limited_key(_url: str, environment: Environment, _hours: float, _now: float
 
 def _limited_sas(_url: str, environment: Environment, _hours: float, _now: float) -> StoreGrant:
     return StoreGrant(secrets={"AZURE_STORAGE_SAS_TOKEN": Secret(environment["KWANZAA_STORE_SAS"])})
+
+
+def _git_token(_url: str, environment: Environment, _hours: float, _now: float) -> StoreGrant:
+    return StoreGrant(secrets={hf_git.TOKEN: hf_git.token(environment)})
+
+
+def _bucket_keys(_url: str, environment: Environment, _hours: float, _now: float) -> StoreGrant:
+    return StoreGrant(secrets=hf.keys(environment))
 
 
 def addresses(store_url: str, environment: Environment) -> dict[str, str]:

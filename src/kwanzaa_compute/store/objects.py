@@ -1,4 +1,4 @@
-"""Object storage behind one small interface: `file://`, `s3://`, `gs://`, `az://`.
+"""Object storage behind one small interface: `file://`, `s3://`, `gs://`, `az://`, `hf://`.
 
 Every call has a time-out and bounded retries, so a silent server never holds us. Neither
 exceptions nor `repr` carry a credential, a signed URL or a query string.
@@ -16,11 +16,13 @@ from urllib.parse import unquote, urlsplit
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
 from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.secret import Secret
+from kwanzaa_compute.store.hf import bucket_store
 
 if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
     from obstore.store import ObjectStore as ObstoreStore
 
-SCHEMES = ("file", "s3", "gs", "az")
+SCHEMES = ("file", "s3", "gs", "az", "hf")
 CALL_TIMEOUT_S = 60
 RETRY_FOR_S = 120
 CHUNK_BYTES = 8 << 20
@@ -195,7 +197,7 @@ class ObjectStore:
             return Secret(obstore.sign(self._backend, "GET", _checked(path), expires))
 
 
-def open_store(url: str) -> ObjectStore:
+def open_store(url: str) -> Store:
     """The store at a URL; credentials come from the usual environment of its scheme.
 
     `file:///folder` is made with mode 0700 where it is missing. Raises `UsageError` for a scheme
@@ -212,6 +214,10 @@ def open_store(url: str) -> ObjectStore:
         raise UsageError(
             "a store URL never carries a credential", mend="put it into the environment"
         )
+    if url.startswith("hf://datasets/"):
+        from kwanzaa_compute.store.hf_git import git_store
+
+        return git_store(url, os.environ)
     return ObjectStore(url, _backend(url, parts.scheme, Path(unquote(parts.path))))
 
 
@@ -227,11 +233,11 @@ def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
     if scheme == "file":
         _private_folder(url, folder)
         return LocalStore(prefix=folder)
-    return from_url(
-        url,
-        client_options={"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"},
-        retry_config={"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)},
-    )
+    client: ClientConfig = {"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"}
+    retry: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)}
+    if scheme == "hf":
+        return bucket_store(url, client, retry, os.environ)
+    return from_url(url, client_options=client, retry_config=retry)
 
 
 def _private_folder(url: str, folder: Path) -> None:

@@ -29,6 +29,7 @@ from kwanzaa_compute.drivers.contract import (
     Phase,
     ProviderInfo,
     Sighting,
+    SSHDriver,
 )
 from kwanzaa_compute.errors import ProviderError
 from kwanzaa_compute.market.offers import Offer
@@ -276,6 +277,29 @@ class DriverConformance:
         else:
             meaning = None
         assert lines == [] if meaning is None else isinstance(meaning, ProviderError)
+
+    def test_ssh_knows_the_host_key_before_anybody_connects(self, harness: Harness) -> None:
+        """A machine that can be reached has an address, a host key of its own, and a way in."""
+        if Feature.SSH not in harness.driver.features:
+            pytest.skip("this provider gives no SSH")
+        driver: SSHDriver = harness.driver  # type: ignore[assignment]
+        one = harness.launch(harness.job("kwz-me-c9-1", 600))
+        other = harness.launch(harness.job("kwz-me-c9-2", 600))
+        harness.until(
+            lambda: None not in (driver.ssh(one), driver.ssh(other)), "they can be reached"
+        )
+        first, second = driver.ssh(one), driver.ssh(other)
+        assert first is not None
+        assert second is not None
+        assert first.host
+        assert first.user
+        assert first.host_key.split()[0].startswith(("ssh-", "ecdsa-"))
+        assert first.host_key != second.host_key
+        assert first == driver.ssh(one)
+        assert first.identity.stat().st_mode & 0o077 == 0
+        harness.end(one)
+        harness.end(other)
+        assert driver.ssh("no-such-machine") is None
 
     # -- errors -------------------------------------------------------------------------------
 

@@ -236,6 +236,12 @@ class SimCloud:
         if machine.state in (State.STARTING, State.RUNNING, State.EXITED):
             self._end(machine, "expired")
 
+    def stop(self, machine: SimMachine) -> None:
+        """Its owner stops it: its work ends and bills no more, its disk stays."""
+        if machine.state in (State.STARTING, State.RUNNING, State.EXITED):
+            machine.state, machine.stopped_at = State.STOPPED, self.clock.at
+            self._happened("stopped", machine)
+
     def preempt(self, machine: SimMachine) -> None:
         """The cloud takes a machine back, without a word."""
         if machine.state not in (State.STARTING, State.RUNNING, State.EXITED):

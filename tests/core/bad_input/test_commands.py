@@ -290,6 +290,23 @@ def test_doctor_never_shows_a_credential(folder: Path) -> None:
     assert patient(folder, {})["credentials of moon"].mend == "export MOON_KEY=..."
 
 
+def test_doctor_explains_the_one_click_that_a_bucket_needs(folder: Path) -> None:
+    token = {"MOON_KEY": "k", "HF_TOKEN": "hf_thisisnotoken"}
+    assert not [what for what in patient(folder, {"MOON_KEY": "k"}) if "hf:" in what]
+    check = patient(folder, token)["hf:// stores"]
+    assert check.state is State.WARN
+    assert "Generate S3 credentials" in check.mend
+    chosen = patient(folder, {**token, "KWANZAA_STORE": "hf://buckets/me/runs"})
+    assert (chosen["store hf://buckets/me/runs"].state, check.exit_code) == (State.FAIL, 0)
+    assert chosen["store hf://buckets/me/runs"].exit_code == 3
+    git = patient(folder, {**token, "KWANZAA_STORE": "hf://datasets/me/runs"})
+    assert "KWANZAA_STORE_TOKEN" in git["store hf://datasets/me/runs"].mend
+    keys = {"HF_S3_ACCESS_KEY_ID": "HFAKx", "HF_S3_SECRET_ACCESS_KEY": "s3cret-value"}
+    found = patient(folder, {**token, **keys})
+    assert found["hf:// stores"].state is State.OK
+    assert "s3cret-value" not in repr(found)
+
+
 def test_doctor_names_a_broken_package(folder: Path) -> None:
     check = patient(folder, {}, sunbase="ImportError: no sun")["driver package"]
     assert check.state is State.FAIL

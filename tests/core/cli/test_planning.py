@@ -190,3 +190,12 @@ def test_a_plan_is_written_as_a_page(cli: Cli, config: Path, tmp_path: Path) -> 
     assert page.startswith("<!doctype html>")
     assert "<h1>tiny</h1>" in page
     assert cli("plan", config, "--offline", "--report", tmp_path / "no" / "p.html").code == 2
+
+
+def test_a_machine_that_only_a_watcher_ends_is_marked(
+    cli: Cli, config: Path, moonbase: str
+) -> None:
+    words = ("plan", config, "--provider", moonbase, "--max-usd", "5")
+    assert "only a watcher ends a machine of moonbase" in cli(*words).out
+    (candidate,) = cli(*words, "--json").json["candidates"]
+    assert "only a watcher ends this machine" in candidate["marks"][-1]

@@ -5,12 +5,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kwanzaa_compute.drivers import provider as module
-from kwanzaa_compute.drivers.contract import Feature, Job, Phase, ProviderInfo, Sighting
+from kwanzaa_compute.drivers.contract import (
+    Feature,
+    Job,
+    Phase,
+    ProviderInfo,
+    Sighting,
+    SSHAccess,
+)
 from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
 from kwanzaa_compute.errors import (
     CapacityError,
@@ -244,3 +252,19 @@ def test_spending_can_be_forbidden_to_a_whole_process_tree() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert told.stdout == "False\n"
+
+
+def test_ssh_is_for_those_who_claim_it(clock: FakeClock) -> None:
+    access = SSHAccess("h", "u", "ssh-ed25519 A", Path("k"))
+
+    class WithSsh(Scripted):
+        def ssh(self, machine_id: str) -> SSHAccess | None:
+            return self._answer(f"ssh {machine_id}")  # type: ignore[no-any-return]
+
+    driver = WithSsh(TimeoutError(), access, None, features={Feature.SSH})
+    provider = Provider(INFO, driver, clock.clock())
+    assert provider.ssh("m-1") == access
+    assert provider.ssh("m-1") is None
+    assert driver.calls == ["ssh m-1"] * 3
+    with pytest.raises(UsageError, match="known beforehand"):
+        Provider(INFO, Scripted(), clock.clock()).ssh("m-1")

@@ -185,6 +185,10 @@ class TestRefusals:
     def test_wishes_for_spot_on_demand_and_provider_are_kept(self, plan, requirements):
         only_spot = replace(requirements, spot=True)
         assert refused(plan(offer(), needs=only_spot)).code is Reason.SPOT_ONLY
+        never = {offer().provider: frozenset[str]()}
+        found = refused(plan(offer(), needs=only_spot, features=never))
+        assert found.code is Reason.NO_SPOT
+        assert found.reason.endswith(f"{offer().provider} sells none")
         steady = replace(requirements, spot=False)
         assert refused(plan(offer(spot=True), needs=steady)).code is Reason.ON_DEMAND_ONLY
         assert refused(plan(offer(), providers=("lambda",))).code is Reason.PROVIDER

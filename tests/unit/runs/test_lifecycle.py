@@ -36,6 +36,44 @@ def move(
     return decide(sighting, beat, attempt, limits)[0]
 
 
+# -- a machine without a trainer ----------------------------------------------------------------
+
+ALONE = replace(LIVE, trains=False)
+
+
+def test_a_machine_without_a_trainer_is_left_alone_however_long_it_is_silent() -> None:
+    assert move(replace(ALONE, quiet_s=1e6), RUNNING, None) is Move.WAIT
+    assert move(replace(ALONE, store_read=False), None, None) is Move.WAIT
+
+
+@pytest.mark.parametrize("phase", [Phase.PREEMPTED, Phase.EXITED])
+def test_what_ends_a_machine_without_a_trainer_ends_its_run(phase: Phase) -> None:
+    assert move(ALONE, Sighting("m-1", phase), None) is Move.HALT
+
+
+@pytest.mark.parametrize(("absent_s", "wanted"), [(59.9, Move.WAIT), (60.0, Move.HALT)])
+def test_a_machine_without_a_trainer_is_gone_when_that_is_proven(
+    absent_s: float, wanted: Move
+) -> None:
+    assert move(replace(ALONE, absent_s=absent_s), GONE, None) is wanted
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.STARTING])
+def test_a_machine_without_a_trainer_that_does_not_start_is_replaced(phase: Phase) -> None:
+    assert move(replace(ALONE, age_s=899), Sighting("m-1", phase), None) is Move.WAIT
+    assert move(replace(ALONE, age_s=900), Sighting("m-1", phase), None) is Move.RELAUNCH
+
+
+@pytest.mark.parametrize("wish", [Wish.STOP, Wish.TERMINATE])
+def test_a_machine_without_a_trainer_ends_at_once_when_the_user_wishes_it(wish: Wish) -> None:
+    assert move(replace(ALONE, wish=wish)) is Move.HALT
+
+
+def test_a_machine_without_a_trainer_ends_when_its_time_is_used_up() -> None:
+    assert move(replace(ALONE, age_s=35999)) is Move.WAIT
+    assert move(replace(ALONE, age_s=36000)) is Move.HALT
+
+
 # -- a launch whose outcome is not known ------------------------------------------------------
 
 

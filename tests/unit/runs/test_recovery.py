@@ -253,3 +253,10 @@ def test_an_intent_carries_owner_run_and_attempt_in_its_name_and_goes_on_from_th
     assert (attempt.state, attempt.machine_id) == (AttemptState.INTENDED, "")
     assert attempt.usd_per_hour == DEAR.usd_per_hour
     assert intent(sample_run(), Launch(DEAR, 2.5), None, NOW).name == "kwz-me-r1-1"
+
+
+def test_a_machine_without_a_trainer_that_had_its_time_is_no_failure() -> None:
+    run = sample_run(CHEAP, config="")
+    verdict = decided(closed(ending=Move.HALT), run=run)
+    assert isinstance(verdict, End)
+    assert verdict.state is RunState.STOPPED

@@ -11,7 +11,7 @@ from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExis
 from kwanzaa_compute.store.folder import Failure, RunFolder
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.journal import Journal
-from kwanzaa_trainer.preflight import preflight
+from kwanzaa_trainer.preflight import BadMachineError, preflight
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError
 
@@ -42,7 +42,10 @@ def failure_of(attempt: int, error: Exception) -> Failure:
         return Failure(attempt, f"stopped: {error}", retryable=True, stopped=True)
     if isinstance(error, KwanzaaError):
         lasting = isinstance(error, UsageError | RunError)
-        return Failure(attempt, error.message, retryable=not lasting, mend=error.mend)
+        bad = isinstance(error, BadMachineError)
+        return Failure(
+            attempt, error.message, retryable=not lasting, mend=error.mend, bad_machine=bad
+        )
     if type(error).__name__ in {"OutOfMemoryError", "ShortOfMemoryError"}:
         return Failure(
             attempt,

@@ -16,6 +16,8 @@ from kwanzaa_compute.clock import Clock, iso
 from kwanzaa_compute.errors import StoreError
 from kwanzaa_compute.store.folder import Heartbeat, RunFolder, TrainingPhase
 
+COUNTED_S = 60.0
+"""A store whose heartbeats are farther apart than this takes few changes an hour."""
 _SEVERITY = ("info", "warning", "error")
 
 
@@ -67,7 +69,9 @@ class Journal:
         clean = _clean(fields)
         clean["interval_s"] = None if next_s is None else max(self.interval_s, next_s)
         self._beat = replace(self._beat, phase=phase, sequence=self._beat.sequence + 1, **clean)
-        if turned or self.clock.monotonic() - self._sent_at >= self.interval_s:
+        # A new phase is told at once, unless the store counts every change.
+        at_once = turned and self.interval_s < COUNTED_S
+        if at_once or self.clock.monotonic() - self._sent_at >= self.interval_s:
             self._send()
 
     @property

@@ -10,6 +10,8 @@ from kwanzaa_trainer.preflight import Expected
 
 LOCAL_HEARTBEAT_S = 1.0
 REMOTE_HEARTBEAT_S = 10.0
+GIT_HEARTBEAT_S = 300.0
+"""A store that takes 128 changes an hour has no more to spare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +39,13 @@ class Settings:
         cls, store_url: str, environ: Mapping[str, str] = os.environ
     ) -> "Settings":
         """Reads the `KWANZAA_*` variables. Raises `UsageError` where one is not what it must be."""
-        local = store_url.startswith("file:")
         threads = environ.get("KWANZAA_THREADS")
         work = environ.get("KWANZAA_WORK")
         cache = environ.get("KWANZAA_CACHE")
         gpu = environ.get("KWANZAA_GPU_GIB")
         return cls(
             attempt=int(_number(environ, "KWANZAA_ATTEMPT", 1, least=1)),
-            heartbeat_s=_number(
-                environ, "KWANZAA_HEARTBEAT_S", LOCAL_HEARTBEAT_S if local else REMOTE_HEARTBEAT_S
-            ),
+            heartbeat_s=_number(environ, "KWANZAA_HEARTBEAT_S", _heartbeat_s(store_url)),
             interruptions_per_h=_number(environ, "KWANZAA_INTERRUPTIONS_PER_H", 0),
             threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
             work=Path(work) if work else None,
@@ -54,6 +53,12 @@ class Settings:
             cache=Path(cache) if cache else None,
             gpu_gib=_number(environ, "KWANZAA_GPU_GIB", 1, least=1) if gpu else None,
         )
+
+
+def _heartbeat_s(store_url: str) -> float:
+    if store_url.startswith("hf://datasets/"):
+        return GIT_HEARTBEAT_S
+    return LOCAL_HEARTBEAT_S if store_url.startswith("file:") else REMOTE_HEARTBEAT_S
 
 
 def _number(environ: Mapping[str, str], name: str, default: float, *, least: float = 0) -> float:

@@ -13,7 +13,7 @@ from kwanzaa_compute.testing.simcloud import SimCloud, SimMachine, State
 from kwanzaa_compute.testing.weather import Faults, Place, Weather
 
 QUICK = Weather(boot_s=(0.2, 0.2))
-_UNPLUGGED = frozenset({"terminated", "expired", "preempted", "preempted, disk stays"})
+_UNPLUGGED = frozenset({"terminated", "expired", "stopped", "preempted", "preempted, disk stays"})
 
 
 @dataclass(frozen=True, slots=True)

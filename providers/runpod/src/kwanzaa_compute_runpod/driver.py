@@ -1,0 +1,125 @@
+"""RunPod in the words of the contract: six methods and the logs."""
+
+from collections.abc import Iterable
+
+from kwanzaa_compute.clock import iso
+from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting
+from kwanzaa_compute.drivers.http import ReplyError, StatusError, segment
+from kwanzaa_compute.errors import InvalidRequestError, ProviderError
+from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute_runpod import FEATURES
+from kwanzaa_compute_runpod.client import API, KEY, RunPodClient
+from kwanzaa_compute_runpod.images import DEFAULT, SETTING, Image, Registry, image_for
+from kwanzaa_compute_runpod.refusals import meaning
+from kwanzaa_compute_runpod.replies import fleet_of, lines_of, offers_of, sighting_of
+from kwanzaa_compute_runpod.request import body_of
+
+REGISTRY = "KWANZAA_RUNPOD_REGISTRY"
+VOLUME = "KWANZAA_RUNPOD_VOLUME"
+CLOUDS = ("SECURE", "COMMUNITY")
+
+
+class RunPodDriver:
+    """RunPod over REST v2. It sells single GPUs in the secure and the community cloud, no spot."""
+
+    features = FEATURES
+
+    def __init__(self, context: DriverContext) -> None:
+        """Reads its settings from the context; the key is looked at when it is first needed."""
+        environment = context.environment
+        self._clock = context.clock
+        self._api = (context.endpoint or API).rstrip("/")
+        self._key = environment.get(KEY, "")
+        self._image = environment.get(SETTING, "")
+        self._volume = environment.get(VOLUME, "")
+        self._registry = Registry(environment.get(REGISTRY, ""))
+        self._client: RunPodClient | None = None
+
+    def offers(self) -> Iterable[Offer]:
+        """Both clouds, a call each: without being asked for one, RunPod tells the secure stock.
+
+        With a network volume only its data center is asked: it can be mounted nowhere else.
+        """
+        as_of = iso(self._clock.now())
+        cuda = "" if self._image else DEFAULT.cuda
+        place = self._place_of_the_volume()
+        for cloud in CLOUDS[:1] if place else CLOUDS:
+            yield from offers_of(self._ready().gpus(cloud, cuda), cloud, as_of, place)
+
+    def launch(self, job: Job, offer: Offer) -> str:
+        """Asks for one pod. Its image is looked up first: where that fails nothing was launched."""
+        client = self._ready()
+        end_at = self._clock.now() + job.max_hours * 3600  # before anything that takes time
+        wanted = image_for(offer.gpu, job.image or self._image)
+        body = body_of(
+            job,
+            offer,
+            Image(self._registry.pinned(wanted.name), wanted.cuda),
+            api=self._api,
+            end_at=end_at,
+            volume=self._volume,
+        )
+        pod_id = client.create(body).get("id")
+        if not isinstance(pod_id, str) or not pod_id:
+            raise ReplyError("a pod was created, and the answer does not name it")
+        return pod_id
+
+    def inspect(self, machine_id: str) -> Sighting:
+        """One pod; one that RunPod says it does not know is gone."""
+        try:
+            pod = self._ready().pod(machine_id)
+        except StatusError as error:
+            if _is_unknown(error):
+                return Sighting(machine_id, Phase.GONE)
+            raise
+        sighting = sighting_of(pod)
+        if sighting.machine_id != machine_id:
+            raise ReplyError("the answer is about another pod")
+        return sighting
+
+    def fleet(self) -> Iterable[Sighting]:
+        """Every pod of the account with a name of ours, read to the last page before the first."""
+        return list(fleet_of(self._ready().pods()))
+
+    def terminate(self, machine_id: str) -> None:
+        """Deletes a pod, with its disk; a network volume stays. An unknown one is no error."""
+        try:
+            self._ready().delete(machine_id)
+        except StatusError as error:
+            if not _is_unknown(error):
+                raise
+
+    def logs(self, machine_id: str) -> Iterable[str]:
+        """The last 5,000 lines, with what RunPod itself did to the machine. Untrusted text."""
+        return list(lines_of(self._ready().logs(machine_id)))
+
+    def classify(self, error: Exception) -> ProviderError:
+        """See `refusals`."""
+        return meaning(error, self._clock.now())
+
+    def _ready(self) -> RunPodClient:
+        if self._client is None:
+            self._client = RunPodClient(self._key, self._api)
+        return self._client
+
+    def _place_of_the_volume(self) -> str:
+        if not self._volume:
+            return ""
+        try:
+            place = self._ready().volume(self._volume).get("dataCenter")
+        except StatusError as error:
+            if _is_unknown(error):
+                raise InvalidRequestError(
+                    f"RunPod knows no network volume {self._volume[:100]!r}",
+                    mend=f"unset {VOLUME}, or set it to one of this account's",
+                ) from error
+            raise
+        if not isinstance(place, str) or not place or segment(place) != place:
+            raise ReplyError("a network volume without a data center")
+        return place
+
+
+def _is_unknown(error: StatusError) -> bool:
+    """Whether RunPod itself says that there is no such thing, and not some gateway before it."""
+    body = error.json()
+    return error.status == 404 and isinstance(body, dict)  # noqa: PLR2004 -- as HTTP has it

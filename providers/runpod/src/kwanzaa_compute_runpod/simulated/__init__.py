@@ -1,0 +1,1 @@
+"""The parts of RunPod on loopback: its REST API, the GraphQL that its SDK speaks, a registry."""
