@@ -55,9 +55,10 @@ fmt: $(VENV)/.test ## put the source into shape
 	$(BIN)/ruff format --quiet
 
 .PHONY: bench
-bench: $(VENV)/.demo ## how fast are the first import, `kwanzaa --help`, and plans of 100,000 offers?
+bench: $(VENV)/.demo ## first import, `kwanzaa --help`, plans of 100,000 offers, a sweep of 10,000 runs
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/bench_plan.py
+	$(BIN)/python bench/bench_sweep.py
 
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.demo ## on a machine with a GPU: speed and memory of the trainer, peers beside it

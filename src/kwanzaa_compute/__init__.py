@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from kwanzaa_compute.runs.records import RunState
-    from kwanzaa_compute.runs.supervisor import Step
+    from kwanzaa_compute.runs.step import Step
 
 __version__ = "0.1.0"
 
@@ -90,7 +90,7 @@ _HOMES = {
         "UsageError",
     ),
     "runs.records": ("RunState",),
-    "runs.supervisor": ("Step",),
+    "runs.step": ("Step",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,6 +1,10 @@
 """Values that must never be printed, pickled or stored."""
 
+from collections.abc import Iterable
 from typing import NoReturn
+
+SHORTEST = 6
+"""A value with fewer characters is no credential, and would be found everywhere in a text."""
 
 
 class Secret:
@@ -28,3 +32,11 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is never pickled")
+
+
+def without(secrets: Iterable[Secret], text: str) -> str:
+    """The text with each secret's value replaced, the longest first."""
+    values = (secret.reveal() for secret in secrets)
+    for value in sorted((v for v in values if len(v) >= SHORTEST), key=len, reverse=True):
+        text = text.replace(value, "***")
+    return text

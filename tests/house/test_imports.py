@@ -31,6 +31,8 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.clock",
     "kwanzaa_compute.config",
     "kwanzaa_compute.errors",
+    "kwanzaa_compute.failpoint",
+    "kwanzaa_compute.market.interruptions",
     "kwanzaa_compute.market.gpus",
     "kwanzaa_compute.market.recipe",
     "kwanzaa_compute.market.shapes",

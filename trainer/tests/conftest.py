@@ -125,11 +125,22 @@ class TinyRun:
         return RunFolder(self.store)
 
     def train(
-        self, attempt: int = 1, *, store: Store | None = None, stop: Stop | None = None
+        self,
+        attempt: int = 1,
+        *,
+        store: Store | None = None,
+        stop: Stop | None = None,
+        clock: Clock | None = None,
+        interruptions_per_h: float = 0.0,
     ) -> int:
         """Runs an attempt in this process; returns its exit code."""
-        settings = Settings(attempt=attempt, heartbeat_s=0.0, threads=1)
-        return run_attempt(store or self.store, settings, Clock(), stop or Stop())
+        settings = Settings(
+            attempt=attempt,
+            heartbeat_s=0.0,
+            threads=1,
+            interruptions_per_h=interruptions_per_h,
+        )
+        return run_attempt(store or self.store, settings, clock or Clock(), stop or Stop())
 
     def copy(self, target: Path) -> "TinyRun":
         """The same folder elsewhere, to be damaged."""

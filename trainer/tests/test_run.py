@@ -1,6 +1,7 @@
 """Whole runs on a tiny base: what is in the store when they end."""
 
 import hashlib
+import itertools
 import json
 import math
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.store import RunFolder
 from kwanzaa_compute.store.objects import relative_paths
 
 STEPS = 24
@@ -186,3 +189,33 @@ def test_what_another_machine_cannot_mend_is_not_retried(
     assert failure.mend
     assert not failure.retryable
     assert run.folder.done() is None
+
+
+def test_a_machine_that_may_be_taken_away_saves_as_often_as_pays(make_run: Any) -> None:
+    seconds = itertools.count(0.0, 30.0)  # every look at this clock finds it half a minute later
+    clock = Clock(monotonic=lambda: next(seconds))
+    saves = {}
+    for rate in (0.0, 0.5, 20.0):
+        run = make_run(
+            training={"max_steps": 12},
+            evaluation={"steps": 100},
+            checkpointing={"save_steps": 1000},
+        )
+        assert run.train(clock=clock, interruptions_per_h=rate) == 0, run.complaints()
+        saves[rate] = len(run.events("checkpoint"))
+    assert saves[0.0] == 1
+    assert saves[0.0] < saves[0.5] < saves[20.0]
+
+
+def test_a_heartbeat_promises_the_next_one_while_steps_are_made(make_run: Any) -> None:
+    run = make_run(training={"max_steps": 3}, evaluation={"steps": 100})
+    beats = []
+    put = RunFolder.put_heartbeat
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            RunFolder, "put_heartbeat", lambda self, beat: (beats.append(beat), put(self, beat))
+        )
+        assert run.train() == 0, run.complaints()
+    promised = {beat.phase for beat in beats if beat.interval_s is not None}
+    assert promised == {"train"}
+    assert all(beat.interval_s > 0 for beat in beats if beat.interval_s is not None)

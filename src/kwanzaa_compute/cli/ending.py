@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from kwanzaa_compute.cli.cleaning import end_all_strays
 from kwanzaa_compute.cli.documents import look_document, receipt_document
 from kwanzaa_compute.cli.feed import Feed
 from kwanzaa_compute.cli.following import leave, see_through
@@ -12,12 +13,12 @@ from kwanzaa_compute.cli.live import TICK_S, line
 from kwanzaa_compute.cli.look import Look, look_at
 from kwanzaa_compute.cli.options import AsJson, RunId, open_compute
 from kwanzaa_compute.cli.screen import Screen
-from kwanzaa_compute.cli.words import duration, hours, usd
+from kwanzaa_compute.cli.words import clean, hours, usd
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute import Compute, Run
 from kwanzaa_compute.errors import EXIT_OK, MayBeBillingError, UsageError
 from kwanzaa_compute.runs.records import RunState
-from kwanzaa_compute.runs.supervisor import UNCONFIRMED_S
+from kwanzaa_compute.runs.supervisor import UNCONFIRMED_S, unconfirmed
 
 _IDLE_S = 15.0
 
@@ -45,8 +46,15 @@ def terminate(
     screen, compute = Screen(as_json=as_json), open_compute()
     if (run is None) != everything:
         raise UsageError("name one run, or say --all", mend="kwanzaa runs --open")
-    found = [compute.run(run)] if run else [r for r in compute.runs() if _is_open(r)]
-    return _end(screen, compute, found, Run.terminate)
+    if run is not None:
+        return _end(screen, compute, [compute.run(run)], Run.terminate)
+    try:
+        code = _end(screen, compute, [r for r in compute.runs() if _is_open(r)], Run.terminate)
+    finally:
+        strays = end_all_strays(screen, compute)  # whatever became of the runs
+    for stray in strays:
+        screen.talk(f"{clean(stray.machine_id)}: ended, and confirmed absent")
+    return code
 
 
 def _end(
@@ -58,7 +66,7 @@ def _end(
         wish(run)
     if len(going) > 1:
         compute.watch_once()  # no machine goes on billing while another one's end is waited for
-    unconfirmed: MayBeBillingError | None = None
+    not_confirmed: MayBeBillingError | None = None
     for number, run in enumerate(going, start=1):
         screen.talk(f"ending {run.id}", "bold")
         others = [other.id for other in going[number:]]
@@ -66,7 +74,7 @@ def _end(
             left = see_through(screen, compute, run, known_events=len(run.events), beside=others)
         except MayBeBillingError as error:
             # The other machines are ended first; this one is what the last line is about.
-            unconfirmed = error
+            not_confirmed = error
             continue
         if left is not None:
             return left
@@ -78,8 +86,8 @@ def _end(
             _say_ended(screen, run, was_open=run in going)
         if not found:
             screen.talk("nothing is running")
-    if unconfirmed is not None:
-        raise unconfirmed
+    if not_confirmed is not None:
+        raise not_confirmed
     return EXIT_OK
 
 
@@ -126,12 +134,15 @@ def watch(*, once: Once = False, as_json: AsJson = False) -> int:
 def _sweeping(compute: Compute) -> Callable[[Callable[[Look], None], Clock], None]:
     def work(put: Callable[[Look], None], clock: Clock) -> None:
         mine = compute.beside(clock)
-        while True:
-            steps = mine.watch()
-            runs = [mine.run(step.run.id) for step in steps]
-            for run, step in zip(runs, steps, strict=True):
-                put(look_at(run, step))
-            clock.sleep(min((run.poll_s for run in runs), default=_IDLE_S))
+        try:
+            while True:
+                steps = mine.watch()
+                runs = [mine.run(step.run.id) for step in steps]
+                for run, step in zip(runs, steps, strict=True):
+                    put(look_at(run, step))
+                clock.sleep(min((run.poll_s for run in runs), default=_IDLE_S))
+        finally:
+            mine.stop_watching()
 
     return work
 
@@ -175,8 +186,6 @@ class _Told:
         self.exit_code = MayBeBillingError.exit_code
         if self._screen.as_json:
             self._screen.json({"event": "unconfirmed", **look_document(look)})
-        self._screen.talk(
-            f"{look.run_id}: {look.where} may still be billing {usd(look.usd_per_hour)}/h: its end"
-            f" is not confirmed after {duration(waited_s)}; look at its console now",
-            "bold red",
-        )
+        attempt = self._compute.run(look.run_id).attempts[-1]
+        error = unconfirmed(attempt, self._compute.catalogue.find(attempt.provider))
+        self._screen.talk(f"{look.run_id}: {error}", "bold red")

@@ -10,7 +10,7 @@ from kwanzaa_compute.runs.records import AttemptRecord, AttemptState, Event, Mov
 from kwanzaa_compute.store import Heartbeat
 
 if TYPE_CHECKING:
-    from kwanzaa_compute.runs.supervisor import Step
+    from kwanzaa_compute.runs.step import Step
 
 _WAITING = {
     AttemptState.INTENDED: "asking for a machine",

@@ -24,7 +24,7 @@ from kwanzaa_compute.cli.words import clean
 from kwanzaa_compute.compute import Compute, Run
 from kwanzaa_compute.errors import EXIT_OK, StoreError
 from kwanzaa_compute.runs.records import RunState
-from kwanzaa_compute.runs.supervisor import Step
+from kwanzaa_compute.runs.step import Step
 from kwanzaa_compute.store import Heartbeat, RunFolder
 
 _NEWEST = 20

@@ -122,7 +122,7 @@ def _train(
     screen: Screen, compute: Compute, planned: Planned, *, detach: bool, named: bool, yes: bool
 ) -> int:
     candidates = compute.buyable(planned)
-    if detach and not named:
+    if detach and not named and not compute.is_watched:
         planned = without_watcher(compute, planned, candidates)
         candidates = compute.buyable(planned)
     show_choice(screen, planned, candidates)
@@ -146,8 +146,8 @@ def without_watcher(compute: Compute, planned: Planned, candidates: Sequence[Can
     if not kept:
         name = candidates[0].offer.provider
         raise UsageError(
-            f"nothing but a watcher ends a machine of {name}",
-            mend=f"leave --detach away, or say --provider {name} as well",
+            f"nothing but a watcher ends a machine of {name}, and nobody watches",
+            mend=f"start kwanzaa watch, leave --detach away, or say --provider {name} as well",
         )
     return replace(planned, plan=replace(planned.plan, candidates=kept))
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.compute.applying import Applied, apply_plan
+from kwanzaa_compute.compute.buying import buyable
 from kwanzaa_compute.compute.calibration import learn_speed
 from kwanzaa_compute.compute.code import upload_code
 from kwanzaa_compute.compute.entering import new_record
@@ -22,35 +23,31 @@ from kwanzaa_compute.compute.machines import (
     choose_machine,
     enter_machine,
 )
-from kwanzaa_compute.compute.offers import ForSale, ask_providers, at_todays_price, known_offers
+from kwanzaa_compute.compute.offers import ForSale, ask_providers, known_offers
+from kwanzaa_compute.compute.ownership import adopt_owner, known_owner
 from kwanzaa_compute.compute.planning import Options, Planned, plan_run
-from kwanzaa_compute.compute.prospects import shortlist
-from kwanzaa_compute.compute.reach import shares_files, within_reach_of_the_store
+from kwanzaa_compute.compute.reach import shares_files
 from kwanzaa_compute.compute.resuming import go_on_from
 from kwanzaa_compute.compute.run import Run
 from kwanzaa_compute.compute.sweep import Sweep, plan_sweep
 from kwanzaa_compute.config import LoadedConfig
 from kwanzaa_compute.drivers.contract import DriverContext
-from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover, how_to_install
+from kwanzaa_compute.drivers.plugins import Catalogue, build_driver, discover
 from kwanzaa_compute.drivers.provider import Provider
-from kwanzaa_compute.errors import (
-    BudgetError,
-    KwanzaaError,
-    LeaseLostError,
-    NothingFitsError,
-    UsageError,
-)
+from kwanzaa_compute.errors import UsageError
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.runs.ledger import Ledger
-from kwanzaa_compute.runs.records import RunState
+from kwanzaa_compute.runs.records import Project, RunState
 from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
 from kwanzaa_compute.store.objects import require_store_url
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.notifying import Notifier
-    from kwanzaa_compute.runs.supervisor import Step, Supervisor
+    from kwanzaa_compute.runs.step import Step
+    from kwanzaa_compute.runs.supervisor import Supervisor
 
 
 class Compute:
@@ -106,6 +103,11 @@ class Compute:
         return self._catalogue or discover()
 
     @property
+    def has_ledger(self) -> bool:
+        """Whether there is a ledger in `home` already."""
+        return (self.home / "ledger.sqlite").is_file()
+
+    @property
     def is_simulated(self) -> bool:
         """Whether its providers are played on loopback, and end with this process."""
         return bool(self._endpoints)
@@ -113,20 +115,25 @@ class Compute:
     @cached_property
     def owner(self) -> str:
         """Eight letters that mark this user's machines; made once, kept in `home`."""
-        path = self.home / "owner"
-        try:
-            return path.read_text().strip()
-        except FileNotFoundError:
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            path.write_text(self.environment.get("KWANZAA_OWNER") or secrets.token_hex(4))
-            return path.read_text().strip()
+        return self.adopt_owner(self.known_owner() or secrets.token_hex(4))
+
+    def known_owner(self) -> str:
+        """The mark that is kept in `home`, or `$KWANZAA_OWNER`; "" where there is none yet."""
+        return known_owner(self.home, self.environment)
+
+    def adopt_owner(self, owner: str) -> str:
+        """Keeps the mark in `home`; one that is there already stays. Returns the one that holds."""
+        return adopt_owner(self.home, owner)
 
     def provider(self, name: str) -> Provider:
         """The provider of that name, its driver built at first use."""
         if name not in self._providers:
             info = self.catalogue.find(name)
             context = DriverContext(self.environment, self.clock, self._endpoints.get(name))
-            self._providers[name] = Provider(info, build_driver(info, context), self.clock)
+            values = (self.environment.get(variable) for variable in info.environment)
+            secrets = [Secret(value) for value in values if value]
+            driver = build_driver(info, context)
+            self._providers[name] = Provider(info, driver, self.clock, secrets=secrets)
         return self._providers[name]
 
     def supervisor(self) -> "Supervisor":
@@ -244,26 +251,7 @@ class Compute:
         Raises `NothingFitsError` where nothing that fits can be had from here, `BudgetError` where
         money would be spent and there is no cap, `TransientError` where nobody could be asked.
         """
-        here = self.catalogue.providers
-        ranked = [c for c in planned.plan.candidates if c.offer.provider in here]
-        ranked = at_todays_price(planned.for_sale, ranked)
-        ranked = within_reach_of_the_store(self, planned, ranked)
-        if not ranked:
-            there = {c.offer.provider: None for c in planned.plan.candidates}
-            cheapest = [c.offer.provider for c in planned.plan.candidates[:1]]
-            raise NothingFitsError(
-                f"this run fits on {', '.join(sorted(there))}, none of which is installed here"
-                if there
-                else "no offer fits this run",
-                mend=how_to_install(cheapest) if there else "kwanzaa plan CONFIG --explain",
-            )
-        if planned.max_usd is None and not ranked[0].offer.own_machine:
-            raise BudgetError(
-                "a run that costs money needs a cap", mend="add --max-usd, or compute.max_usd"
-            )
-        if planned.max_usd is None:
-            ranked = [c for c in ranked if c.offer.own_machine]
-        return shortlist(ranked, deadline=planned.deadline_hours is not None)
+        return buyable(self, planned)
 
     def chosen_store(self, configured: str | None) -> str | None:
         """The store that somebody chose: the constructor's, `$KWANZAA_STORE`, the config's.
@@ -279,6 +267,20 @@ class Compute:
         """The URL below which runs keep their folders; a folder in `home` where none was chosen."""
         root = self.chosen_store(configured) or (self.home / "store").as_uri()
         return (root if urlsplit(root).scheme else Path(root).absolute().as_uri()).rstrip("/")
+
+    # -- the whole project --------------------------------------------------------------------
+
+    @property
+    def project(self) -> Project:
+        """The cap on all runs of this ledger together, and what they cost."""
+        return self.ledger.project()
+
+    def cap_project(self, max_usd: Decimal | None) -> None:
+        """Caps what all runs of this ledger may cost together, past ones included; None lifts it.
+
+        It holds for every process that uses the ledger, at each launch.
+        """
+        self.ledger.set_project_cap(max_usd)
 
     def choose_machine(self, wish: MachineWish) -> MachineChoice:
         """Machines to look around on that are for sale now, cheapest hour first. Spends nothing.
@@ -336,26 +338,34 @@ class Compute:
         if host == socket.gethostname() and pid.isdigit() and not _is_running(int(pid)):
             self.ledger.expire_leases(run_id)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees all open runs of this ledger through just now (`kwanzaa watch`)."""
+        return self.has_ledger and bool(self.ledger.watchers())
+
     def watch(self) -> "list[Step]":
         """One step of every open run that nobody else watches.
 
         This object stays their watcher until its leases run out, so call it again and again.
         """
-        steps = [self._learnt(step) for step in self._sweeper.sweep()]
-        self.notifier.saw(steps)
-        return steps
+        self._sweeper.be_present()
+        return self._swept()
 
     def watch_once(self) -> "list[Step]":
         """Like `watch`, but afterwards others may watch the runs at once: for cron and the like."""
-        steps = []
-        for run in self.ledger.runs(only_open=True):
-            self.forget_dead_watcher(run.id)
-            try:
-                steps.append(self._learnt(self._sweeper.step_once(run.id)))
-            except LeaseLostError:
-                continue
-            except KwanzaaError as error:  # one run's trouble must not leave the others alone
-                self.ledger.note(run.id, "trouble", error.message)
+        for run_id in self.ledger.open_runs():
+            self.forget_dead_watcher(run_id)
+        try:
+            return self._swept()
+        finally:
+            self.stop_watching()
+
+    def stop_watching(self) -> None:
+        """Leaves what `watch` holds to others at once."""
+        self._sweeper.release()
+
+    def _swept(self) -> "list[Step]":
+        steps = [self._learnt(step) for step in self._sweeper.sweep()]
         self.notifier.saw(steps)
         return steps
 

@@ -23,7 +23,8 @@ from kwanzaa_compute.errors import UsageError
 from kwanzaa_compute.runs.lifecycle import QUIET_S
 from kwanzaa_compute.runs.outbox import Notice, NoticeKind
 from kwanzaa_compute.runs.records import AttemptRecord, AttemptState, RunRecord
-from kwanzaa_compute.runs.supervisor import UNCONFIRMED_S, Step
+from kwanzaa_compute.runs.step import Step
+from kwanzaa_compute.runs.supervisor import UNCONFIRMED_S
 
 if TYPE_CHECKING:
     from kwanzaa_compute.clock import Clock

@@ -165,7 +165,11 @@ def weigh(compute: "Compute", works: Sequence[Work], for_sale: ForSale, options:
     infos = compute.catalogue.providers
     required = together([work.required for work in works])
     plan = make_plan(
-        replace(required, max_hours=config.compute.max_hours or DEFAULT_MAX_HOURS),
+        replace(
+            required,
+            max_usd=_within_the_project(compute, required.max_usd),
+            max_hours=config.compute.max_hours or DEFAULT_MAX_HOURS,
+        ),
         for_sale.offers,
         [work.task for work in works],
         settings_for(
@@ -181,6 +185,14 @@ def weigh(compute: "Compute", works: Sequence[Work], for_sale: ForSale, options:
         ),
     )
     return name_risks(plan, infos)
+
+
+def _within_the_project(compute: "Compute", cap: Decimal | None) -> Decimal | None:
+    """The run's cap, lowered to what the cap on all runs leaves for it."""
+    left = compute.ledger.project_left_usd() if compute.has_ledger else None
+    if left is None or (cap is not None and cap <= left):
+        return cap
+    return max(left, Decimal(0))
 
 
 def name_risks(plan: Plan, infos: Mapping[str, ProviderInfo]) -> Plan:

@@ -32,7 +32,7 @@ from kwanzaa_compute.store.objects import inside
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
-    from kwanzaa_compute.runs.supervisor import Step
+    from kwanzaa_compute.runs.step import Step
 
 
 POLL_S = 15.0
@@ -206,7 +206,7 @@ class Run:
 
     def look(self) -> "Step":
         """Where the run stands, without a lease: reads ledger and store, asks no provider."""
-        from kwanzaa_compute.runs.supervisor import Step
+        from kwanzaa_compute.runs.step import Step
 
         record, attempts = self.record, self.attempts
         last = attempts[-1] if attempts else None

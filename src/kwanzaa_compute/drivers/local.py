@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kwanzaa_compute.config.credentials import names_a_credential
 from kwanzaa_compute.drivers.contract import DriverContext, Feature, Job, Phase, Sighting
 from kwanzaa_compute.drivers.local_machine import start_time
 from kwanzaa_compute.errors import InvalidRequestError, ProviderError, TransientError
@@ -138,7 +139,8 @@ class LocalDriver:
         kept = {
             name: value
             for name, value in self._environment.items()
-            if name in _PASSED_ON or name.startswith(_PASSED_PREFIXES)
+            if name in _PASSED_ON
+            or (name.startswith(_PASSED_PREFIXES) and not names_a_credential(name))
         }
         secrets = {name: secret.reveal() for name, secret in job.secrets.items()}
         return {"PYTHONUNBUFFERED": "1", **kept, **job.env, **secrets}

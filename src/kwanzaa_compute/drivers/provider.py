@@ -1,8 +1,9 @@
 """The portable face of one driver: what is the same for every provider, written once."""
 
+import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -18,8 +19,16 @@ from kwanzaa_compute.drivers.contract import (
     SSHAccess,
     SSHDriver,
 )
+from kwanzaa_compute.drivers.replies import (
+    UnsoundReplyError,
+    sound_id,
+    sound_listing,
+    sound_offers,
+    sound_sighting,
+)
 from kwanzaa_compute.errors import InvalidRequestError, ProviderError, TransientError, UsageError
 from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute.secret import Secret, without
 
 T = TypeVar("T")
 
@@ -41,17 +50,32 @@ class RetryPolicy:
     deadline_s: float | None = 60.0
 
 
+LONGEST_WAIT_S = 60.0
+"""Where a provider asks for a longer pause, a read is given up: the next look asks again."""
+LONGEST_MESSAGE = 2000
+
+
 class Provider:
     """One provider, as the rest of the library sees it. Whatever it raises is a `ProviderError`."""
 
     def __init__(
-        self, info: ProviderInfo, driver: Driver, clock: Clock, policy: RetryPolicy | None = None
+        self,
+        info: ProviderInfo,
+        driver: Driver,
+        clock: Clock,
+        policy: RetryPolicy | None = None,
+        *,
+        secrets: Collection[Secret] = (),
     ) -> None:
-        """Wraps `driver`; `policy` defaults to four tries and a minute a call."""
+        """Wraps `driver`; `policy` defaults to four tries and a minute a call.
+
+        `secrets` are the driver's credentials: none of them is left in an error that comes out.
+        """
         self.info = info
         self.driver = driver
         self._clock = clock
         self._policy = policy or RetryPolicy()
+        self._secrets = tuple(secrets)
 
     @property
     def name(self) -> str:
@@ -60,7 +84,7 @@ class Provider:
 
     def offers(self) -> tuple[Offer, ...]:
         """Everything for sale now."""
-        return self._read("list offers", lambda: tuple(self.driver.offers()))
+        return self._read("list offers", lambda: sound_offers(self.driver.offers(), self.name))
 
     def launch(self, job: Job, offer: Offer) -> str:
         """Asks for one machine and returns its id. Called once a name: never repeated.
@@ -73,18 +97,15 @@ class Provider:
                 f"spending is switched off; nothing was launched on {self.name}",
                 nothing_was_created=True,
             )
-        machine_id = self._once("launch", lambda: self.driver.launch(job, offer))
-        if not machine_id:
-            raise TransientError(f"{self.name} answered a launch without an id")
-        return machine_id
+        return self._once("launch", lambda: sound_id(self.driver.launch(job, offer)))
 
     def inspect(self, machine_id: str) -> Sighting:
         """What one machine is doing."""
-        return self._read("inspect", lambda: self.driver.inspect(machine_id))
+        return self._read("inspect", lambda: sound_sighting(self.driver.inspect(machine_id)))
 
     def fleet(self) -> tuple[Sighting, ...]:
         """Every machine that bears a name of ours and still exists; a name may occur twice."""
-        seen = self._read("list machines", lambda: tuple(self.driver.fleet()))
+        seen = self._read("list machines", lambda: sound_listing(self.driver.fleet()))
         return tuple(s for s in seen if s.phase is not Phase.GONE)
 
     def terminate(self, machine_id: str) -> None:
@@ -118,19 +139,26 @@ class Provider:
             try:
                 return self._once(what, call)
             except TransientError as error:
-                self._clock.sleep(max(pause, error.retry_after_s or 0.0))
+                wait_s = error.retry_after_s or 0.0
+                if wait_s > LONGEST_WAIT_S:
+                    raise  # whoever asked has other things to see to meanwhile
+                self._clock.sleep(max(pause, wait_s))
                 pause = min(2 * pause, self._policy.longest_pause_s)
         return self._once(what, call)
 
     def _once(self, what: str, call: Callable[[], T]) -> T:
+        cause: BaseException | None = None
         try:
             return _within(self._policy.deadline_s, call)
-        except ProviderError:
-            raise
-        except TimeoutError as error:
-            raise TransientError(f"{self.name} did not answer in time ({what})") from error
-        except Exception as error:
-            raise self._classified(what, error) from error
+        except TimeoutError:
+            told: ProviderError = TransientError(f"{self.name} did not answer in time ({what})")
+        except UnsoundReplyError as error:
+            told = TransientError(f"{self.name} sent what makes no sense ({what}): {error}")
+        except ProviderError as error:
+            told, cause = error, error.__cause__
+        except Exception as error:  # noqa: BLE001 -- SDKs raise anything
+            told, cause = self._classified(what, error), error
+        raise self._safe(told) from (None if self._tells(cause) else cause)
 
     def _classified(self, what: str, error: Exception) -> ProviderError:
         """What the driver makes of an error; one that it chokes on is ambiguous, never lost."""
@@ -141,6 +169,23 @@ class Provider:
         if isinstance(meaning, ProviderError):
             return meaning
         return TransientError(f"{self.name} failed ({what}): {type(error).__name__}")
+
+    def _safe(self, error: ProviderError) -> ProviderError:
+        """The error without our credentials, and without claims that make no sense."""
+        said = without(self._secrets, str(error.message))[:LONGEST_MESSAGE]
+        error.message = said if said.strip() else f"{self.name} failed without a word"
+        error.mend = without(self._secrets, str(error.mend))[:LONGEST_MESSAGE]
+        error.args = (error.message,)
+        error.nothing_was_created = error.nothing_was_created is True
+        after = error.retry_after_s
+        if type(after) not in {int, float} or not 0 <= after < math.inf:  # type: ignore[operator]
+            error.retry_after_s = None
+        return error
+
+    def _tells(self, cause: BaseException | None) -> bool:
+        """Whether an SDK's own error holds a credential, in a text that a traceback would show."""
+        words = f"{cause!s} {cause!r}"
+        return without(self._secrets, words) != words
 
 
 def _within(deadline_s: float | None, call: Callable[[], T]) -> T:

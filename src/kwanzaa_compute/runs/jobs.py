@@ -57,18 +57,24 @@ def job_for(
     disk_gib: float,
     store: Store,
     now: float,
+    interruptions_per_h: float = 0.0,
 ) -> Job:
     """The job of one attempt.
 
     On a machine that shares this one's files the trainer that is installed here runs, with the
     user's own right to the store: it is the user's own machine. Any other gets the code from the
     store, and a right to the run's folder alone. Raises `CredentialsError` where no such right
-    can be made, `StoreError` where the store cannot be asked.
+    can be made, `StoreError` where the store cannot be asked. From `interruptions_per_h` and from
+    how long it sees a save take, the trainer finds how often to save.
     """
     if not run.trains:
         return machine_job(run, attempt, disk_gib=disk_gib)
+    told = {
+        "KWANZAA_ATTEMPT": str(attempt.number),
+        "KWANZAA_INTERRUPTIONS_PER_H": f"{interruptions_per_h:.4f}",
+    }
     if Feature.SHARES_FILES in info.features:
-        return _on_this_disk(run, attempt, environment, disk_gib)
+        return _on_this_disk(run, attempt, environment, told, disk_gib)
     hours = attempt.max_hours
     if Feature.STORE_ROLE in info.features:
         held = StoreGrant(addresses(run.store_url, environment))
@@ -84,7 +90,7 @@ def job_for(
         max_hours=hours,
         env={
             **held.variables,
-            "KWANZAA_ATTEMPT": str(attempt.number),
+            **told,
             "KWANZAA_BOOT": boot_text(),
             "KWANZAA_CODE_SHA256": sha256,
             "KWANZAA_EXPECTED": dumps(asdict(wanted)),
@@ -107,7 +113,11 @@ def boot_text() -> str:
 
 
 def _on_this_disk(
-    run: RunRecord, attempt: AttemptRecord, environment: Mapping[str, str], disk_gib: float
+    run: RunRecord,
+    attempt: AttemptRecord,
+    environment: Mapping[str, str],
+    told: Mapping[str, str],
+    disk_gib: float,
 ) -> Job:
     scheme = urlsplit(run.store_url).scheme
     secrets = (*OWN_VARIABLES.get(scheme, ()), "HF_TOKEN")
@@ -116,10 +126,7 @@ def _on_this_disk(
         argv=(sys.executable, "-m", "kwanzaa_trainer", "run", run.store_url),
         store_url=run.store_url,
         max_hours=attempt.max_hours,
-        env={
-            "KWANZAA_ATTEMPT": str(attempt.number),
-            **addresses(run.store_url, environment),
-        },
+        env={**told, **addresses(run.store_url, environment)},
         secrets={n: Secret(environment[n]) for n in secrets if environment.get(n)},
         disk_gib=disk_gib,
     )

@@ -22,6 +22,10 @@ QUIET_S: Mapping[str, float] = {
     TrainingPhase.SAVE: 900.0,
 }
 """How long, in seconds, a trainer may make no progress in each phase before it counts as hung."""
+LEAST_QUIET_S = 120.0
+"""A trainer that beats often may be silent for so long all the same: stores are slow at times."""
+MOST_QUIET_S = 7200.0
+"""However rarely a trainer says it beats, a silence this long is one: machines may lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,11 @@ def _enough(attempt: Attempt, limits: Limits) -> Decision | None:
     if attempt.age_s >= limits.max_age_s:
         return Move.HALT, "its time, by cap or limit, is used up"
     if attempt.asked_to_stop_s is not None and attempt.asked_to_stop_s >= limits.stop_grace_s:
-        move = Move.RELAUNCH if attempt.leaving and attempt.wish is Wish.RUN else Move.HALT
-        return move, f"no checkpoint within {limits.stop_grace_s:.0f} s of being asked"
+        reason = f"no checkpoint within {limits.stop_grace_s:.0f} s of being asked"
+        if not attempt.leaving or attempt.wish is not Wish.RUN:
+            return Move.HALT, reason
+        if attempt.store_read:  # else it may be complete by now, and there is time to see
+            return Move.RELAUNCH, reason
     return None
 
 
@@ -193,10 +200,17 @@ def _silent(heartbeat: Heartbeat | None, attempt: Attempt, limits: Limits) -> De
         if attempt.quiet_s >= limits.boot_s:
             return Move.RELAUNCH, f"no sign of the trainer within {limits.boot_s:.0f} s"
         return None
-    allowed = limits.quiet_s.get(heartbeat.phase, max(limits.quiet_s.values()))
+    allowed = _allowed_silence_s(heartbeat, limits)
     if attempt.quiet_s >= allowed:
         return Move.RELAUNCH, f"no progress in phase {heartbeat.phase} for {attempt.quiet_s:.0f} s"
     return None
+
+
+def _allowed_silence_s(heartbeat: Heartbeat, limits: Limits) -> float:
+    """Twice the trainer's own interval where it has said one, else what its phase may take."""
+    if heartbeat.interval_s is not None:
+        return min(max(2 * heartbeat.interval_s, LEAST_QUIET_S), MOST_QUIET_S)
+    return limits.quiet_s.get(heartbeat.phase, max(limits.quiet_s.values()))
 
 
 def _elsewhere(heartbeat: Heartbeat | None, attempt: Attempt) -> Decision | None:

@@ -56,4 +56,11 @@ MIGRATIONS: Sequence[str] = (
         FOREIGN KEY (run_id, key) REFERENCES notices (run_id, key)
     ) STRICT;
     """,
+    """
+    ALTER TABLE attempts ADD COLUMN reserve_s REAL NOT NULL DEFAULT 0;
+    ALTER TABLE attempts ADD COLUMN retry_at REAL;
+    CREATE INDEX open_runs ON runs (created_at) WHERE state = 'running';
+    CREATE TABLE project (max_usd INTEGER NOT NULL) STRICT;
+    CREATE TABLE watchers (holder TEXT PRIMARY KEY, expires_at REAL NOT NULL) STRICT;
+    """,
 )

@@ -71,8 +71,11 @@ class Observer:
         try:
             folder = RunFolder(self._open_store(run.store_url))
             # The done marker last: whatever the machine wrote before it is then there as well.
-            return replace(
-                seen,
+            return Seen(
+                seen.sighting,
+                seen.doubles,
+                seen.asked_at,
+                looked_at,
                 heartbeat=_sound_beat(folder.heartbeat(attempt.number)),
                 failure=_sound_failure(folder.failure(attempt.number)),
                 done=folder.done() is not None,
@@ -121,7 +124,12 @@ def _sound_beat(beat: Heartbeat | None) -> Heartbeat | None:
     counts = all(
         type(n) is int and abs(n) < _MOST for n in (beat.sequence, beat.step, beat.total_steps)
     )
-    return beat if counts and isinstance(beat.checkpoint, str | None) else None
+    if not counts or not isinstance(beat.checkpoint, str | None):
+        return None
+    interval_s = beat.interval_s
+    if interval_s is None or (type(interval_s) in {int, float} and 0 < interval_s < _MOST):
+        return beat
+    return replace(beat, interval_s=None)
 
 
 def _sound_failure(failure: Failure | None) -> Failure | None:

@@ -9,8 +9,10 @@ from typing import Any
 from kwanzaa_compute.errors import (
     EXIT_OK,
     BudgetError,
+    CredentialsError,
     KwanzaaError,
     NothingFitsError,
+    QuotaError,
     RunError,
 )
 from kwanzaa_compute.market.offers import Offer
@@ -26,6 +28,10 @@ class RunState(StrEnum):
     CAPPED = "capped"
     """It reached its dollar cap or its time limit; what it learned is in the store."""
     NO_CAPACITY = "no capacity"
+    NO_ACCESS = "no access"
+    """No machine could be had, and a provider refused our credentials."""
+    NO_QUOTA = "no quota"
+    """No machine could be had: a quota or a balance forbids it."""
 
     @property
     def exit_code(self) -> int:
@@ -34,6 +40,8 @@ class RunState(StrEnum):
             RunState.FAILED: RunError,
             RunState.CAPPED: BudgetError,
             RunState.NO_CAPACITY: NothingFitsError,
+            RunState.NO_ACCESS: CredentialsError,
+            RunState.NO_QUOTA: QuotaError,
         }
         error = by_state.get(self)
         return error.exit_code if error else EXIT_OK
@@ -193,6 +201,10 @@ class AttemptRecord:
     """Steps of the whole run, as the trainer counts them; zero until it has said so."""
     leaving: bool = False
     """It was asked to stop so that the run goes on elsewhere."""
+    reserve_s: float = 0.0
+    """How much longer than `max_hours` it may bill, until its absence is proven."""
+    retry_at: float | None = None
+    """The provider asked for no launch before this time (seconds since the epoch)."""
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -213,6 +225,31 @@ class Lease:
     holder: str
     token: int
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A run that this watcher holds, with its newest attempt."""
+
+    lease: Lease
+    run: RunRecord
+    attempt: AttemptRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """What all runs of a ledger may cost together, and what they do. Dollars."""
+
+    max_usd: Decimal | None
+    spent_usd: Decimal
+    """Until now, by our clock and the quoted rates."""
+    committed_usd: Decimal
+    """Spent, and what every open attempt costs if it lives to the end of its time."""
+
+    @property
+    def left_usd(self) -> Decimal | None:
+        """What may still be committed; None where there is no cap."""
+        return None if self.max_usd is None else self.max_usd - self.committed_usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """Where a run goes next when it has no machine: the first launch, and every one after it. Pure."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import takewhile
 
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.runs.deadlines import choose, cost_usd, outlook, stake
@@ -20,6 +22,9 @@ from kwanzaa_compute.runs.spending import affordable_hours, spent_usd
 
 CRASHES_WITHOUT_PROGRESS = 3
 """So many attempts in a row that end badly without a new checkpoint end the run."""
+
+FAULTS_BEFORE_MOVING_ON = 2
+"""So many passing faults of launches in a row at one place, and another place comes first."""
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 120.0
@@ -65,10 +70,12 @@ def next_launch(
     stop_reserve_s: float,
     *,
     handover_s: float = 0.0,
+    project_left_usd: Decimal | None = None,
 ) -> Launch | Pause | End:
     """What to do for a run whose attempts are all closed; `prospects` are ranked, best first.
 
-    `handover_s` passes from the loss of a machine until the next one can be launched.
+    `handover_s` passes from the loss of a machine until the next one can be launched;
+    `project_left_usd` is what the cap on all runs together leaves, None: there is none.
     """
     # Faults from before the user's last `resume` are history; the money they cost is not.
     current = [a for a in attempts if a.intended_at >= run.resumed_at]
@@ -76,7 +83,14 @@ def next_launch(
         _ended(run, current)
         or _hopeless(current)
         or _too_soon(current, now)
-        or _go_on(run, attempts, prospects, now, reserves=(stop_reserve_s, handover_s))
+        or _go_on(
+            run,
+            attempts,
+            prospects,
+            now,
+            reserves=(stop_reserve_s, handover_s),
+            project_left_usd=project_left_usd,
+        )
     )
 
 
@@ -105,9 +119,15 @@ def usable(
         for p in _possible(run, current, prospects, now)
         if p.place not in sold_out and not (waits and p.offer.availability is Availability.SOLD_OUT)
     ]
+    failures = Counter(a.place for a in _passing_faults(current))
+
+    def trouble(prospect: Prospect) -> tuple[bool, int]:
+        flaky = failures[prospect.place] // FAULTS_BEFORE_MOVING_ON
+        return prospect.place in resting, flaky
+
     if waits:  # for a run that has time, prices are asked for again, so the plan's order is old
-        return sorted(found, key=lambda p: (p.place in resting, cost_usd(p, 1.0)))
-    return sorted(found, key=lambda p: p.place in resting)
+        return sorted(found, key=lambda p: (*trouble(p), cost_usd(p, 1.0)))
+    return sorted(found, key=trouble)
 
 
 def _possible(
@@ -178,15 +198,18 @@ def _hopeless(attempts: Sequence[AttemptRecord]) -> End | None:
 
 
 def _too_soon(attempts: Sequence[AttemptRecord], now: float) -> Pause | None:
-    failed = 0
-    for attempt in reversed(attempts):
-        if attempt.fault is not Fault.TRANSIENT:
-            break
-        failed += 1
+    failed = len(_passing_faults(attempts))
     if not failed:
         return None
-    until = (attempts[-1].closed_at or now) + min(FIRST_PAUSE_S * 2**failed, LONGEST_PAUSE_S)
-    return Pause(until, attempts[-1].reason) if now < until else None
+    last = attempts[-1]
+    until = (last.closed_at or now) + min(FIRST_PAUSE_S * 2**failed, LONGEST_PAUSE_S)
+    until = max(until, last.retry_at or 0.0)
+    return Pause(until, last.reason) if now < until else None
+
+
+def _passing_faults(attempts: Sequence[AttemptRecord]) -> list[AttemptRecord]:
+    """The newest attempts in a row whose launch may succeed another time, newest first."""
+    return list(takewhile(lambda a: a.fault is Fault.TRANSIENT, reversed(attempts)))
 
 
 def _closed_at(attempt: AttemptRecord) -> float:
@@ -200,6 +223,7 @@ def _go_on(
     now: float,
     *,
     reserves: tuple[float, float],
+    project_left_usd: Decimal | None,
 ) -> Launch | Pause | End:
     """The best place now; with a deadline, what time and money allow, or patience."""
     stop_reserve_s, handover_s = reserves
@@ -216,7 +240,9 @@ def _go_on(
         why = choice.why
     elif not found and known and may_wait(run, now):
         return Pause(now + LOOK_AGAIN_S, "nothing is to be had now, and the deadline is to come")
-    verdict = _launch(run, attempts, found, now, stop_reserve_s)
+    verdict = _launch(
+        run, attempts, found, now, stop_reserve_s=stop_reserve_s, project_left_usd=project_left_usd
+    )
     return replace(verdict, why=why) if isinstance(verdict, Launch) else verdict
 
 
@@ -225,12 +251,14 @@ def _launch(
     attempts: Sequence[AttemptRecord],
     prospects: Sequence[Prospect],
     now: float,
+    *,
     stop_reserve_s: float,
+    project_left_usd: Decimal | None,
 ) -> Launch | End:
     if not prospects:
-        reason = attempts[-1].reason if attempts else "the plan has no offer"
-        return End(RunState.NO_CAPACITY, f"no offer is left to try; the last said: {reason}")
-    left = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
+        return _nothing_left([a for a in attempts if a.intended_at >= run.resumed_at])
+    own = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
+    left = min((usd for usd in (own, project_left_usd) if usd is not None), default=None)
     lived_h = sum(a.billed_s(now) for a in attempts if a.intended_at >= run.resumed_at) / 3600
     for offer in (prospect.offer for prospect in prospects):
         if not _has_price(offer):
@@ -246,7 +274,21 @@ def _launch(
         )
         if hours >= SHORTEST_USEFUL_HOURS:
             return Launch(offer, hours)
-    return End(RunState.CAPPED, _too_little(left, run.max_hours - lived_h))
+    whose = "cap" if left is None or left == own else "project's cap"
+    return End(RunState.CAPPED, _too_little(left, whose, run.max_hours - lived_h))
+
+
+def _nothing_left(attempts: Sequence[AttemptRecord]) -> End:
+    """Every offer was refused: what a user can mend comes before what only time mends."""
+    reason = attempts[-1].reason if attempts else "the plan has no offer"
+    faults = {attempt.fault for attempt in attempts}
+    state = RunState.NO_CAPACITY
+    if Fault.CAPACITY not in faults:
+        if Fault.CREDENTIALS in faults:
+            state = RunState.NO_ACCESS
+        elif Fault.QUOTA in faults:
+            state = RunState.NO_QUOTA
+    return End(state, f"no offer is left to try; the last said: {reason}")
 
 
 def _has_price(offer: Offer) -> bool:
@@ -255,6 +297,6 @@ def _has_price(offer: Offer) -> bool:
     return offer.own_machine or (rate is not None and rate.is_finite() and rate > 0)
 
 
-def _too_little(left: Decimal | None, hours: float) -> str:
-    money = "" if left is None else f"${max(left, Decimal(0)):.2f} of the cap and "
+def _too_little(left: Decimal | None, whose: str, hours: float) -> str:
+    money = "" if left is None else f"${max(left, Decimal(0)):.2f} of the {whose} and "
     return f"{money}{max(hours, 0):.2f} h of the time limit are left: too little for any offer"

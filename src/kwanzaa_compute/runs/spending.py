@@ -16,8 +16,29 @@ def billed_usd(attempt: AttemptRecord, now: float) -> Decimal:
     """
     if not attempt.usd_per_hour or attempt.closed_at == attempt.intended_at:
         return Decimal(0)  # ... or provably never created
+    return _usd(attempt, attempt.billed_s(now))
+
+
+def committed_usd(attempt: AttemptRecord, now: float) -> Decimal:
+    """Dollars that an attempt costs if it lives to the end of its time, and takes long to end."""
+    if attempt.closed_at is not None or not attempt.usd_per_hour:
+        return billed_usd(attempt, now)
+    lives_s = attempt.max_hours * 3600 + attempt.reserve_s
+    return _usd(attempt, max(attempt.billed_s(now), lives_s))
+
+
+def asked_usd(attempt: AttemptRecord) -> Decimal:
+    """Dollars of the time that an attempt asks for, not yet rounded up to a billing step.
+
+    It is what `affordable_hours` has allowed, so the two agree to a hundredth of a cent.
+    """
+    lives_s = Decimal(max(attempt.max_hours * 3600 + attempt.reserve_s, attempt.minimum_s))
+    return (lives_s * attempt.usd_per_hour / _HOUR_S).quantize(Decimal("0.0001"), ROUND_FLOOR)
+
+
+def _usd(attempt: AttemptRecord, lived_s: float) -> Decimal:
     step = Decimal(attempt.billing_step_s)
-    seconds = Decimal(max(attempt.billed_s(now), attempt.minimum_s))
+    seconds = Decimal(max(lived_s, attempt.minimum_s))
     steps = (seconds / step).to_integral_value(ROUND_CEILING)
     return steps * step * attempt.usd_per_hour / _HOUR_S
 

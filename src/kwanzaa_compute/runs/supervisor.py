@@ -4,25 +4,19 @@ One `step` of one run never waits for a machine; `watch` repeats it until the ru
 What happens to a machine is decided in `lifecycle`, where a run goes next in `recovery`.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.drivers.contract import Phase
+from kwanzaa_compute.drivers.contract import Phase, ProviderInfo
 from kwanzaa_compute.drivers.provider import Provider
-from kwanzaa_compute.errors import (
-    CapacityError,
-    CredentialsError,
-    InvalidRequestError,
-    KwanzaaError,
-    LeaseLostError,
-    MayBeBillingError,
-    ProviderError,
-    QuotaError,
-    StoreError,
-)
+from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, MayBeBillingError, StoreError
+from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.runs import lifecycle
-from kwanzaa_compute.runs.jobs import job_for
+from kwanzaa_compute.runs.launching import LEASE_S, Launcher
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.observation import Fleets, Observer, Seen
 from kwanzaa_compute.runs.records import (
@@ -30,41 +24,33 @@ from kwanzaa_compute.runs.records import (
     AttemptRecord,
     AttemptState,
     Fault,
+    Held,
     Lease,
     Move,
     RunRecord,
     RunState,
     Wish,
 )
-from kwanzaa_compute.runs.recovery import End, Launch, Pause, intent, next_launch
-from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.runs.step import Step
 from kwanzaa_compute.runs.supply import Buyer
-from kwanzaa_compute.store import Heartbeat, RunFolder, StopRequest, Store
-from kwanzaa_compute.store.folder import RUN
+from kwanzaa_compute.store import RunFolder, StopRequest, Store
 
-LEASE_S = 120.0
 UNCONFIRMED_S = 300.0
 """After so many seconds of terminating without proof of absence, the watcher raises its voice."""
-
-_FAULTS: Mapping[type[ProviderError], Fault] = {
-    CapacityError: Fault.CAPACITY,
-    QuotaError: Fault.QUOTA,
-    CredentialsError: Fault.CREDENTIALS,
-    InvalidRequestError: Fault.INVALID,
-}
+MOST_AT_ONCE = 500
+"""So many runs of a sweep are looked at before what was seen of them is written down ..."""
+MOST_LOOKING_S = 20.0
+"""... or as many as can be looked at in so many seconds: their leases last no longer than that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one step saw and did, for whoever shows it."""
+class Look:
+    """What one look at a run has shown; `attempt` knows of it already."""
 
-    run: RunRecord
-    attempt: AttemptRecord | None
-    move: Move | None
-    reason: str
-    heartbeat: Heartbeat | None = None
-    nothing_was_created: bool = False
-    """A launch was refused for certain: the next offer can be tried at once."""
+    held: Held
+    attempt: AttemptRecord
+    seen: Seen
+    is_news: bool
 
 
 class Supervisor:
@@ -86,9 +72,11 @@ class Supervisor:
         self._open_store = open_store
         self._clock = clock
         self._holder = holder
-        self._environment = environment
         self._observer = Observer(ledger, provider, open_store, clock)
         self._buyer = Buyer(ledger, provider, clock)
+        self._launcher = Launcher(
+            ledger, provider, open_store, clock, environment=environment, buyer=self._buyer
+        )
 
     # -- faces --------------------------------------------------------------------------------
 
@@ -126,52 +114,116 @@ class Supervisor:
         finally:
             self._ledger.release_lease(lease)
 
+    def be_present(self) -> None:
+        """Says that this watcher sweeps again and again: others may leave runs to it."""
+        self._ledger.be_present(self._holder, LEASE_S)
+
+    def release(self) -> None:
+        """Lets go of every run that this watcher holds, and says that it leaves."""
+        self._ledger.release_all(self._holder)
+
     def sweep(self) -> list[Step]:
-        """One step of every open run that no other watcher holds; one listing a provider."""
+        """One step of every open run that no other watcher holds; one listing a provider.
+
+        What was seen of many runs is written down in one transaction.
+        """
         fleets: Fleets = {}
         steps: list[Step] = []
-        for run in self._ledger.runs(only_open=True):
-            lease = self._ledger.take_lease(run.id, self._holder, LEASE_S)
-            if lease is None:
-                continue
-            try:
-                steps.append(self.step(lease, fleets))
-            except LeaseLostError:
-                continue
-            except KwanzaaError as error:  # one run's trouble must not leave the others alone
-                self._ledger.note(run.id, "trouble", error.message)
+        waiting = deque(self._ledger.open_runs())
+        while waiting:
+            some = [waiting.popleft() for _ in range(min(MOST_AT_ONCE, len(waiting)))]
+            held = self._ledger.take_leases(some, self._holder, LEASE_S)
+            looks, unseen = self._look_at([h for h in held if _has_machine(h)], fleets)
+            waiting.extendleft(reversed(unseen))
+            steps += self._attend_all(looks)
+            for without in held:
+                if not _has_machine(without):
+                    steps += self._alone(without, partial(self._step_again, without.run.id, fleets))
         return steps
 
     def step(self, lease: Lease, fleets: Fleets | None = None) -> Step:
         """One look at one run and the one move that follows from it."""
-        run = self._ledger.run(lease.run_id)
-        attempts = self._ledger.attempts(run.id)
-        last = attempts[-1] if attempts else None
+        run, attempt = self._ledger.run(lease.run_id), self._ledger.last_attempt(lease.run_id)
         if run.state is not RunState.RUNNING:
-            return Step(run, last, None, run.reason)
+            return Step(run, attempt, None, run.reason)
+        held = Held(lease, run, attempt)
         try:
-            if last is None or last.state is AttemptState.CLOSED:
-                return self._next(lease, run, attempts)
-            return self._attend(lease, run, last, {} if fleets is None else fleets)
+            if not _has_machine(held):
+                return self._launcher.move_on(lease, run)
+            look = self._look(held, {} if fleets is None else fleets)
+            if look.is_news and not self._ledger.remember([(lease, look.attempt)], LEASE_S):
+                self._ledger.check_lease(lease)
+            return self._attend(look)
         except StoreError as error:
-            # Nothing was launched or forgotten: storage is asked again at the next step.
-            self._ledger.note(run.id, "store", error.message)
-            return Step(run, last, Move.WAIT, error.message)
+            return self._unstored(held, error)
+
+    def _step_again(self, run_id: str, fleets: Fleets) -> Step:
+        """A step under a lease of its own: launches take their time, and leases run out."""
+        return self.step(self._lease(run_id), fleets)
 
     # -- an attempt that is open --------------------------------------------------------------
 
-    def _attend(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, fleets: Fleets) -> Step:
-        seen = self._observer.look(run, attempt, fleets)
-        attempt = self._remember(lease, attempt, seen)
-        facts = self._facts(run, attempt, seen)
-        move, reason = lifecycle.decide(seen.sighting, seen.heartbeat, facts, self._limits(attempt))
-        attempt = self._act(lease, attempt, seen, (move, reason))
-        return Step(run, attempt, move, reason, seen.heartbeat)
+    def _look_at(self, held: list[Held], fleets: Fleets) -> tuple[list[Look], list[str]]:
+        """Looks at runs until it has taken too long; the ids of those that are left come second."""
+        began = self._clock.monotonic()
+        looks: list[Look] = []
+        for one in held:
+            looks.append(self._look(one, fleets))
+            if self._clock.monotonic() - began > MOST_LOOKING_S:
+                break
+        return looks, [one.run.id for one in held[len(looks) :]]
 
-    def _remember(self, lease: Lease, attempt: AttemptRecord, seen: Seen) -> AttemptRecord:
-        """Writes down what changed: the heartbeat, and since when the machine is absent."""
+    def _look(self, held: Held, fleets: Fleets) -> Look:
+        if held.attempt is None:
+            raise KwanzaaError(f"run {held.run.id} has no attempt to look at")
+        seen = self._observer.look(held.run, held.attempt, fleets)
+        attempt = self._with_news(held.attempt, seen)
+        return Look(held, attempt, seen, is_news=attempt is not held.attempt)
+
+    def _attend_all(self, looks: list[Look]) -> list[Step]:
+        """Writes down what was seen, then makes each run's move, if any."""
+        news = [(look.held.lease, look.attempt) for look in looks if look.is_news]
+        written = {lease.run_id for lease in self._ledger.remember(news, LEASE_S)} if news else {}
+        steps: list[Step] = []
+        for look in looks:
+            if not look.is_news or look.held.run.id in written:
+                steps += self._alone(look.held, partial(self._attend, look))
+        return steps
+
+    def _attend(self, look: Look) -> Step:
+        run, seen = look.held.run, look.seen
+        facts = self._facts(run, look.attempt, seen)
+        decision = lifecycle.decide(
+            seen.sighting, seen.heartbeat, facts, self._limits(look.attempt)
+        )
+        attempt = look.attempt
+        if decision[0] is not Move.WAIT or seen.doubles:
+            # What was seen still holds if nobody else has had the run since.
+            lease = self._ledger.renew_lease(look.held.lease, LEASE_S)
+            attempt = self._act(lease, attempt, seen, decision)
+        return Step(run, attempt, *decision, seen.heartbeat)
+
+    def _alone(self, held: Held, what: Callable[[], Step]) -> list[Step]:
+        """One run's step; its trouble must not leave the others alone."""
+        try:
+            return [what()]
+        except LeaseLostError:
+            return []
+        except StoreError as error:
+            return [self._unstored(held, error)]
+        except KwanzaaError as error:
+            self._ledger.note(held.run.id, "trouble", error.message)
+            return []
+
+    def _unstored(self, held: Held, error: StoreError) -> Step:
+        """Nothing was launched or forgotten: storage is asked again at the next step."""
+        self._ledger.note(held.run.id, "store", error.message)
+        return Step(held.run, held.attempt, Move.WAIT, error.message)
+
+    def _with_news(self, attempt: AttemptRecord, seen: Seen) -> AttemptRecord:
+        """The attempt with what changed: the heartbeat, and since when the machine is absent."""
         now = self._clock.now()
-        changes: dict[str, object] = {}
+        changes: dict[str, Any] = {}
         beat = seen.heartbeat
         if beat is not None and beat.sequence != attempt.beat_sequence:
             changes |= {
@@ -190,7 +242,7 @@ class Supervisor:
                 changes["absent_since"] = now
             if seen.sighting.exit_code is not None and attempt.exit_code is None:
                 changes["exit_code"] = seen.sighting.exit_code
-        return self._ledger.update_attempt(lease, attempt, **changes) if changes else attempt
+        return replace(attempt, **changes) if changes else attempt
 
     def _facts(self, run: RunRecord, attempt: AttemptRecord, seen: Seen) -> lifecycle.Attempt:
         now = self._clock.now()
@@ -238,6 +290,7 @@ class Supervisor:
         if move in (Move.ASK_TO_STOP, Move.LEAVE):
             url = self._ledger.run(attempt.run_id).store_url
             RunFolder(self._open_store(url)).put_stop_request(StopRequest(attempt.number, reason))
+            failpoint("stop.asked")
             leaving = move is Move.LEAVE
             return self._ledger.update_attempt(
                 lease, attempt, asked_to_stop_at=now, leaving=leaving
@@ -252,6 +305,7 @@ class Supervisor:
                 fault=Fault.NONE if attempt.leaving else _fault(move, seen),
                 reason=reason,
             )
+            failpoint("end.decided")
             return self._terminate(lease, attempt)
         if move is Move.CLOSE:
             return self._close(lease, attempt, reason)
@@ -271,6 +325,7 @@ class Supervisor:
             self._provider(attempt.provider).terminate(machine_id or attempt.machine_id)
         except KwanzaaError as error:
             self._ledger.note(attempt.run_id, "terminate", error.message)
+        failpoint("terminate.asked")
         return attempt
 
     def _close(self, lease: Lease, attempt: AttemptRecord, reason: str) -> AttemptRecord:
@@ -291,90 +346,7 @@ class Supervisor:
         info = self._provider(attempt.provider).info
         if self._clock.now() - (attempt.ending_at or 0.0) < UNCONFIRMED_S + info.settle_s:
             return
-        raise MayBeBillingError(
-            f"machine {attempt.machine_id or attempt.name} on {info.title} may still be billing"
-            f" ${attempt.usd_per_hour}/h: its end could not be confirmed",
-            mend=f"look at {info.console_url or 'its console'} now; then kwanzaa watch",
-        )
-
-    # -- a run without a machine --------------------------------------------------------------
-
-    def _next(self, lease: Lease, run: RunRecord, attempts: list[AttemptRecord]) -> Step:
-        last = attempts[-1] if attempts else None
-        supply = self._buyer.supply(run)
-        verdict = next_launch(
-            run,
-            attempts,
-            supply.prospects,
-            self._clock.now(),
-            supply.stop_reserve_s,
-            handover_s=supply.handover_s,
-        )
-        if last is not None and self._is_done(run):
-            # Written after its machine had been given up: what is complete is not trained again.
-            verdict = End(RunState.DONE, "the done marker is in the store")
-        match verdict:
-            case End(state, reason):
-                self._ledger.end_run(lease, state, reason)
-                self._ledger.note(run.id, str(state), reason)
-                return Step(self._ledger.run(run.id), last, None, reason)
-            case Pause(_, reason):
-                return Step(run, last, None, reason)
-            case Launch():
-                attempt = intent(run, verdict, last, self._clock.now())
-                return self._launch(lease, run, attempt, verdict)
-
-    def _is_done(self, run: RunRecord) -> bool:
-        try:
-            return self._folder(run).done() is not None
-        except StoreError:
-            if run.wish is Wish.TERMINATE:
-                return False  # an end that the user insists on does not wait for the store
-            raise
-
-    def _launch(self, lease: Lease, run: RunRecord, attempt: AttemptRecord, launch: Launch) -> Step:
-        provider = self._provider(attempt.provider)
-        folder = self._folder(run)
-        job = job_for(
-            run,
-            attempt,
-            provider.info,
-            self._environment,
-            offer=launch.offer,
-            disk_gib=50.0,
-            store=folder.store,
-            now=self._clock.now(),
-        )
-        lease = self._ledger.renew_lease(lease, LEASE_S)
-        folder.clear_stop_request()
-        folder.store.put(RUN, run_json(run, [*self._ledger.attempts(run.id), attempt]))
-        # Its time and its bill begin now, however long the store took.
-        attempt = replace(attempt, intended_at=self._clock.now())
-        self._ledger.add_attempt(lease, attempt)
-        where = f"{provider.info.title}, {launch.offer.gpu.name} {launch.offer.region}".rstrip()
-        why = f" ({launch.why})" if launch.why else ""
-        self._ledger.note(run.id, "launch", f"attempt {attempt.number} on {where}{why}")
-        # Nobody may take over, and find no machine, while the provider still makes up its mind.
-        lease = self._ledger.renew_lease(lease, LEASE_S)
-        try:
-            machine_id = provider.launch(job, launch.offer)
-        except ProviderError as error:
-            self._ledger.note(run.id, "launch", f"attempt {attempt.number}: {error.message}")
-            fault = _FAULTS.get(type(error), Fault.TRANSIENT)
-            changes: dict[str, object] = {"fault": fault, "reason": error.message}
-            certain = error.nothing_was_created
-            if certain:
-                changes |= {"state": AttemptState.CLOSED, "ending": Move.RELAUNCH}
-                changes |= {"closed_at": attempt.intended_at}  # proven: it never cost anything
-            attempt = self._ledger.update_attempt(lease, attempt, **changes)
-            return Step(run, attempt, None, error.message, nothing_was_created=certain)
-        attempt = self._ledger.update_attempt(
-            lease, attempt, state=AttemptState.LIVE, machine_id=machine_id
-        )
-        return Step(run, attempt, None, f"launched on {where}")
-
-    def _folder(self, run: RunRecord) -> RunFolder:
-        return RunFolder(self._open_store(run.store_url))
+        raise unconfirmed(attempt, info)
 
     def _lease(self, run_id: str) -> Lease:
         lease = self._ledger.take_lease(run_id, self._holder, LEASE_S)
@@ -384,6 +356,20 @@ class Supervisor:
                 mend=f"kwanzaa monitor {run_id} shows it",
             )
         return lease
+
+
+def unconfirmed(attempt: AttemptRecord, info: ProviderInfo) -> MayBeBillingError:
+    """The words for a machine that may still be billing: which, where, how much, where to look."""
+    return MayBeBillingError(
+        f"machine {attempt.machine_id or attempt.name} on {info.title} may still be billing"
+        f" ${attempt.usd_per_hour:.2f}/h: its end could not be confirmed",
+        mend=f"look at {info.console_url or 'its console'} now; then kwanzaa watch",
+    )
+
+
+def _has_machine(held: Held) -> bool:
+    """Whether there may be a machine of this run's."""
+    return held.attempt is not None and held.attempt.state is not AttemptState.CLOSED
 
 
 def _fault(move: Move, seen: Seen) -> Fault:

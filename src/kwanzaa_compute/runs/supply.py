@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.drivers.contract import Deadline, ProviderInfo
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import KwanzaaError
 from kwanzaa_compute.market.offers import Offer
@@ -36,6 +37,19 @@ class Supply:
         return self.stop_reserve_s + NOTICE_S
 
 
+def reserve_s(info: ProviderInfo) -> float:
+    """Seconds of billing that are kept back from the cap for a machine's end.
+
+    We count it as billed until its absence is proven, a settle window later. A limit that the
+    machine itself keeps begins with our first instruction only: with every watcher dead it lives
+    a boot longer, so no driver's own figure is taken for less than its boot.
+    """
+    ends_s = info.stop_reserve_s
+    if info.deadline is not Deadline.BY_PROVIDER:
+        ends_s = max(ends_s, info.boot_s)
+    return ends_s + info.settle_s
+
+
 class Buyer:
     """Finds out what runs can have; asks for prices only where a deadline lets them wait."""
 
@@ -59,8 +73,7 @@ class Buyer:
         if may_wait(run, self._clock.now()):
             for name in infos:
                 found = as_of_now(found, self._for_sale(run.id, name))
-        reserve_s = max((i.stop_reserve_s + i.settle_s for i in infos.values()), default=0.0)
-        return Supply(found, reserve_s)
+        return Supply(found, max(map(reserve_s, infos.values()), default=0.0))
 
     def better_than(self, run: RunRecord, attempt: AttemptRecord) -> str:
         """Why a run should leave a machine that works, in words; empty: it should not."""

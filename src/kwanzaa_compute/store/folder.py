@@ -22,7 +22,7 @@ members/<name>/...          each member, laid out like a run of its own, with it
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -55,20 +55,31 @@ class TrainingPhase(StrEnum):
     SAVE = "save"
 
 
+_names_of: dict[type, tuple[str, ...]] = {}
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    """The fields of a record's class, looked up once: watchers read thousands a sweep."""
+    if kind not in _names_of:
+        _names_of[kind] = tuple(f.name for f in fields(kind))
+    return _names_of[kind]
+
+
 class _Record:
     """JSON in and out; unknown keys of a newer version are ignored, missing ones are an error."""
 
     what: ClassVar[str] = "record"
 
     def to_json(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True).encode()  # type: ignore[call-overload]
+        values = {name: getattr(self, name) for name in _names(type(self))}
+        return json.dumps(values, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         """Raises `StoreError` where the bytes are not such a record."""
         try:
             raw = json.loads(data)
-            known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+            known = _names(cls)
             return cls(**{key: value for key, value in raw.items() if key in known})
         except (ValueError, TypeError, AttributeError) as error:
             raise StoreError(f"a {cls.what} in the store cannot be read") from error
@@ -97,6 +108,8 @@ class Heartbeat(_Record):
     """How long the last checkpoint took, in seconds."""
     member: str = ""
     """In a run of several adapters, which one moved last; steps and tokens are those of all."""
+    interval_s: float | None = None
+    """Within how many seconds the next heartbeat comes, if all goes well; None: who knows."""
 
 
 @dataclass(frozen=True, slots=True)

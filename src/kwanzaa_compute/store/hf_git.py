@@ -85,6 +85,12 @@ class GitStore:
         """Whether there is an object of that name."""
         return self._exists(path, revision="main")
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The paths of the folders right below `prefix`, sorted."""
+        below = f"{prefix.rstrip('/')}/"
+        names = (item.path.removeprefix(below) for item in self.list(prefix))
+        return tuple(sorted({below + name.split("/")[0] for name in names if "/" in name}))
+
     def list(self, prefix: str = "") -> list[StoredObject]:
         """Every object below `prefix` (a folder), sorted by path."""
         folder = quote((self._folder + (checked(prefix) if prefix else "")).rstrip("/"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
+from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store.hf import bucket_store
 
@@ -58,6 +59,9 @@ class Store(Protocol):
     def list(self, prefix: str = "") -> list[StoredObject]:
         """Every object below `prefix` (a folder), sorted by path."""
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The paths of the folders right below `prefix`, sorted; asks for nothing inside them."""
+
     def delete(self, path: str) -> None:
         """Removes an object; already absent is fine."""
 
@@ -91,6 +95,7 @@ class ObjectStore:
         """Writes an object, replacing what was there."""
         import obstore
 
+        failpoint("store.put")
         with _errors(self._url, path):
             obstore.put(self._backend, _checked(path), data)
 
@@ -98,6 +103,7 @@ class ObjectStore:
         """Writes an object that must not exist yet; raises `StoreExistsError` where it does."""
         import obstore
 
+        failpoint("store.create")
         with _errors(self._url, path):
             obstore.put(self._backend, _checked(path), data, mode="create", use_multipart=False)
 
@@ -129,10 +135,19 @@ class ObjectStore:
                 found += [StoredObject(item["path"], item["size"]) for item in batch]
         return sorted(found, key=lambda item: item.path)
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The paths of the folders right below `prefix`, sorted; asks for nothing inside them."""
+        import obstore
+
+        with _errors(self._url, prefix):
+            found = obstore.list_with_delimiter(self._backend, _checked(prefix))
+        return tuple(sorted(found["common_prefixes"]))
+
     def delete(self, path: str) -> None:
         """Removes an object; already absent is fine."""
         import obstore
 
+        failpoint("store.delete")
         try:
             with _errors(self._url, path):
                 obstore.delete(self._backend, _checked(path))
@@ -144,6 +159,7 @@ class ObjectStore:
         import obstore
 
         digest = file_sha256(source)
+        failpoint("store.upload")
         with _errors(self._url, path):
             obstore.put(self._backend, _checked(path), source)
         return digest
@@ -243,6 +259,8 @@ def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
 
 def _private_folder(url: str, folder: Path) -> None:
     try:
+        if folder.is_dir():
+            return
         missing = [p for p in (folder, *folder.parents) if not p.exists()]
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -270,6 +288,8 @@ class _errors:  # noqa: N801 -- reads as a function: `with _errors(url, path):`
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
         from obstore import exceptions
 
         if isinstance(error, FileNotFoundError | exceptions.NotFoundError):

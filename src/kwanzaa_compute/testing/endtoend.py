@@ -33,7 +33,7 @@ from kwanzaa_compute.compute.simulation import compute_over
 from kwanzaa_compute.drivers.contract import Simulator
 from kwanzaa_compute.drivers.plugins import discover
 from kwanzaa_compute.runs.records import AttemptState, RunState
-from kwanzaa_compute.runs.supervisor import Step
+from kwanzaa_compute.runs.step import Step
 from kwanzaa_compute.testing.loopback import LoopbackCloud
 
 STEPS, SAVE_EVERY, LOST_AFTER = 60, 10, 10

@@ -142,6 +142,7 @@ class FakeCloud:
             chance=chance,
         )
         self.sim.on_boot = self._boot
+        self.sim.on_create = self._limit
         self.trainers: dict[str, SimTrainer] = {}
         """The trainer of each machine that has booted, by machine id."""
         for after_s in sorted(preempt_at):
@@ -223,6 +224,13 @@ class FakeCloud:
     def classify(self, error: Exception) -> ProviderError:
         """What a simulated cloud's answers mean."""
         return classify(error)
+
+    def _limit(self, machine: SimMachine) -> None:
+        """A provider's own limit counts from the first second that it bills."""
+        job = machine.command
+        if self.info.deadline is Deadline.BY_PROVIDER and isinstance(job, Job):
+            ends_at = machine.created_at + job.max_hours * 3600
+            self.clock.call_at(ends_at, lambda: self.sim.expire(machine))
 
     def _boot(self, machine: SimMachine) -> None:
         job = machine.command

@@ -20,9 +20,9 @@ from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
 from kwanzaa_compute.errors import LeaseLostError, StoreError
 from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
-from kwanzaa_compute.runs.observation import Seen
-from kwanzaa_compute.runs.records import AttemptRecord, Lease, RunState
-from kwanzaa_compute.runs.supervisor import Supervisor
+from kwanzaa_compute.runs.records import RunState
+from kwanzaa_compute.runs.step import Step
+from kwanzaa_compute.runs.supervisor import Look, Supervisor
 from kwanzaa_compute.store import Store
 from kwanzaa_compute.testing.chance import Chance, Strike
 from kwanzaa_compute.testing.fakeclock import FakeClock
@@ -92,7 +92,7 @@ class World:
                 driver="",
                 settle_s=schedule.settle_s,
                 boot_s=schedule.boot_limit_s,
-                stop_reserve_s=schedule.reserve_s,
+                stop_reserve_s=schedule.stop_reserve_s,
                 deadline=schedule.deadline,
                 features=FEATURES,
                 simulated=True,
@@ -104,12 +104,14 @@ class World:
         # What was seen by a watcher that died before it could write it down was not seen.
         self.noted: dict[str, float] = {}
         self.cloud.sim.may_blink = self._may_blink
+        self.ledger.set_project_cap(schedule.project_usd)
         within_s = schedule.finished_within_s
+        run = replace(sample_run(), candidates=dump_prospects(schedule.prospects))
         for number in range(schedule.runs):
             self.ledger.add_run(
-                sample_run(
+                replace(
+                    run,
                     id=f"r{number}",
-                    candidates=dump_prospects(schedule.prospects),
                     deadline_at=None if within_s is None else self.clock.at + within_s,
                     store_url=f"memory://r{number}",
                     created_at=self.clock.at,
@@ -128,7 +130,7 @@ class World:
             after_s, wish = schedule.wish
             clock.call_at(clock.at + after_s, partial(self.ledger.set_wish, "r0", wish))
         clock.call_at(clock.at + schedule.hostile_s, self._calm_down)
-        last = clock.at + schedule.hostile_s + CALM_S
+        last = clock.at + max(schedule.hostile_s, sum(schedule.blackout_s or (0.0,))) + CALM_S
         while self.open and clock.at < last and not self.judge.violations:
             clock.sleep(60.0)
         self.judge.all_final(self.open)
@@ -140,8 +142,15 @@ class World:
     @property
     def open(self) -> int:
         """How many runs are not final."""
-        query = "SELECT count(*) FROM runs WHERE state = 'running'"
-        return int(self.ledger._db.execute(query).fetchone()[0])  # noqa: SLF001 -- so often
+        return self.schedule.runs - len(self.judge.final)
+
+    @property
+    def blackout_left_s(self) -> float:
+        """For how long from now on nobody watches; zero outside of a blackout."""
+        if self.schedule.blackout_s is None:
+            return 0.0
+        since = self.clock.elapsed_s - self.schedule.blackout_s[0]
+        return max(0.0, self.schedule.blackout_s[1] - since) if since >= 0 else 0.0
 
     def _may_blink(self, machine: SimMachine) -> bool:
         return machine.listed and self.noted.get(machine.id, 0.0) > machine.blind_until
@@ -171,6 +180,7 @@ class Watcher:
         self.number = number
         skew_s = (0.0, 1.0, -1.0)[number % 3] * world.schedule.skew_s
         self.clock = world.clock.clock(skew_s=skew_s)
+        self.mortal = world.schedule.crashes > 0 or world.schedule.blackout_s is not None
         self.life = 0
         self.dead = False
         self._ledger: Ledger | None = None
@@ -204,7 +214,8 @@ class Watcher:
 
     def _open_store(self, url: str) -> Store:
         folder = self.world.cloud.stores.open(url)
-        store: Any = Mortal(folder, self, {}, fails=self._store_fails)
+        troubled = self.world.schedule.store_slow or self.world.schedule.store_errors
+        store: Any = Mortal(folder, self, {}, fails=self._store_fails if troubled else None)
         return store  # type: ignore[no-any-return]
 
     def _store_fails(self) -> None:
@@ -216,7 +227,8 @@ class Watcher:
 
     def boundary(self) -> None:
         """A place where a process may be killed."""
-        if self.dead:
+        if self.dead or self.world.blackout_left_s:
+            self.dead = True
             raise Crash
         if self.world.chance.strikes("crash", self.world.schedule.crashes):
             self.dead = True
@@ -229,6 +241,7 @@ class Watcher:
             return
         began = self.clock.now()
         try:
+            self.boundary()
             self._work()
         except Crash:
             world.cloud.sim.note("crash", self.holder)
@@ -238,7 +251,7 @@ class Watcher:
                     if world.ledger.watcher(run.id) == self.holder:
                         world.ledger.expire_leases(run.id)  # as whoever finds its pid dead does
             self._start()
-            away_s = world.chance.between("away", 1.0, 300.0)
+            away_s = world.chance.between("away", 1.0, 300.0) + world.blackout_left_s
             clock.call_at(clock.at + away_s, self.tick)
             return
         except Exception as error:  # noqa: BLE001 -- whatever it is, it must be seen
@@ -270,11 +283,11 @@ class _Noting(Supervisor):
         super().__init__(*parts, **more)
         self._noted = noted
 
-    def _remember(self, lease: Lease, attempt: AttemptRecord, seen: Seen) -> AttemptRecord:
-        attempt = super()._remember(lease, attempt, seen)
-        if seen.sighting is not None and seen.sighting.may_bill:
-            self._noted(seen.sighting.machine_id)
-        return attempt
+    def _attend(self, look: Look) -> Step:
+        sighting = look.seen.sighting
+        if sighting is not None and sighting.may_bill:
+            self._noted(sighting.machine_id)
+        return super()._attend(look)
 
 
 class Mortal:
@@ -286,7 +299,7 @@ class Mortal:
         watcher: Watcher,
         checks: dict[str, Callable[..., None]],
         *,
-        fails: Callable[[], None] = lambda: None,
+        fails: Callable[[], None] | None = None,
         after: dict[str, Callable[..., None]] | None = None,
     ) -> None:
         """`checks` are called before, `after` afterwards, with the arguments; `fails` may raise."""
@@ -302,10 +315,14 @@ class Mortal:
             return value
         watcher, fails = self._watcher, self._fails
         check, after = self._checks.get(name), self._after.get(name)
+        if not (watcher.mortal or fails or check or after):
+            setattr(self, name, value)
+            return value
 
         def call(*args: Any, **more: Any) -> Any:
             watcher.boundary()
-            fails()
+            if fails is not None:
+                fails()
             if check is not None:
                 check(*args, **more)
             result = value(*args, **more)

@@ -16,7 +16,7 @@ from kwanzaa_compute.runs.records import (
     RunState,
     Wish,
 )
-from kwanzaa_compute.runs.spending import spent_usd
+from kwanzaa_compute.runs.spending import committed_usd, spent_usd
 from kwanzaa_compute.store import RunFolder
 from kwanzaa_compute.testing.simcloud import SimMachine, State
 
@@ -44,7 +44,10 @@ class Judge:
         self._db = ledger._db  # noqa: SLF001 -- one row, many thousand times
         self._cloud = cloud
         self._schedule = schedule
+        self.final: set[str] = set()
+        """The runs that have come to their end."""
         self._asked: set[str] = set()
+        self._token_before = 0
         self._calls = 0
         self._live_since: dict[str, float] = {}
 
@@ -64,17 +67,56 @@ class Judge:
         }
 
     def writes(self) -> dict[str, Callable[..., None]]:
-        """Checks of what is written to the ledger."""
-        return {"update_attempt": self._update, "end_run": self._end_run}
+        """Checks of what a watcher is about to write: it may be refused yet."""
+        return {"renew_lease": self._about_to_renew}
 
     def wrote(self, watcher: Holder) -> dict[str, Callable[..., None]]:
-        """Checks of what has been written to the ledger: only the holder of a lease writes."""
+        """Checks of what has been written to the ledger, by none but the holder of a lease."""
 
         def check(lease: Lease, *_args: Any, **_more: Any) -> None:
             if not self._holds(watcher, lease.run_id):
                 self.violated(f"{watcher.holder} wrote to {lease.run_id} without the lease")
 
-        return dict.fromkeys(("add_attempt", "update_attempt", "end_run"), check)
+        def intended(lease: Lease, attempt: AttemptRecord) -> None:
+            check(lease)
+            self._committed(attempt)
+
+        def updated(lease: Lease, attempt: AttemptRecord, **changes: Any) -> None:
+            check(lease)
+            self._update(lease, attempt, **changes)
+
+        def ended(lease: Lease, state: RunState, reason: str) -> None:
+            check(lease)
+            self._end_run(lease, state, reason)
+            self.final.add(lease.run_id)
+
+        def renewed(lease: Lease, _ttl_s: float) -> None:
+            if self._token_before != lease.token:
+                self.violated(f"{watcher.holder} renewed a lease that somebody else has had since")
+
+        return {
+            "add_attempt": intended,
+            "update_attempt": updated,
+            "end_run": ended,
+            "renew_lease": renewed,
+        }
+
+    def _committed(self, attempt: AttemptRecord) -> None:
+        """No two runs may take the same dollars of the project's cap."""
+        cap = self._schedule.project_usd
+        if cap is None:
+            return
+        runs = self._ledger.runs()
+        attempts = [a for run in runs for a in self._ledger.attempts(run.id)]
+        committed = sum((committed_usd(a, self._now) for a in attempts), Decimal(0))
+        if committed > cap + len(runs) * self._step_usd + Decimal("0.001"):
+            self.violated(
+                f"{attempt.name}: ${committed} are committed, the project's cap is ${cap}"
+            )
+
+    def _about_to_renew(self, lease: Lease, _ttl_s: float) -> None:
+        row = self._db.execute("SELECT token FROM leases WHERE run_id = ?", (lease.run_id,))
+        self._token_before = row.fetchone()[0]
 
     def _holds(self, watcher: Holder, run_id: str) -> bool:
         lease = self._db.execute("SELECT * FROM leases WHERE run_id = ?", (run_id,)).fetchone()
@@ -211,11 +253,27 @@ class Judge:
         minutes = self._cloud.clock.elapsed_s / 60
         if self._calls > MOST_CALLS_A_MINUTE * minutes * self._schedule.watchers:
             self.violated(f"{self._calls} calls in {minutes:.0f} minutes")
-        for run in self._ledger.runs():
-            self._money(run.id)
+        billed = Decimal(0)
+        runs = self._ledger.runs()
+        for run in runs:
+            billed += self._money(run.id)
             self._progress(run.id)
+        cap = self._schedule.project_usd
+        if cap is not None and self._is_strict and billed > cap + len(runs) * self._step_usd:
+            self.violated(f"${billed} were billed, the project's cap is ${cap}")
 
-    def _money(self, run_id: str) -> None:
+    @property
+    def _is_strict(self) -> bool:
+        """Whether a machine's billing ends with its time, even if no watcher ends it."""
+        return self._schedule.deadline is not Deadline.BY_WATCHER
+
+    @property
+    def _step_usd(self) -> Decimal:
+        """What the dearest billing step costs."""
+        dearest = max(self._schedule.offers, key=lambda o: o.usd_per_hour or 0)
+        return (dearest.usd_per_hour or Decimal(0)) * dearest.billing_step_s / 3600
+
+    def _money(self, run_id: str) -> Decimal:
         by_name: defaultdict[str, Decimal] = defaultdict(Decimal)
         for machine in self._cloud.sim.machines.values():
             if machine.name.startswith(f"kwz-me-{run_id}-"):
@@ -225,11 +283,9 @@ class Judge:
         counted = spent_usd(self._ledger.attempts(run_id), self._now)
         if counted + Decimal("0.000001") < billed:
             self.violated(f"{run_id}: ${billed} were billed, and only ${counted} counted")
-        dearest = max(self._schedule.offers, key=lambda o: o.usd_per_hour or 0)
-        step = (dearest.usd_per_hour or Decimal(0)) * dearest.billing_step_s / 3600
-        strict = self._schedule.deadline is not Deadline.BY_WATCHER
-        if strict and billed > self._schedule.max_usd + step:
+        if self._is_strict and billed > self._schedule.max_usd + self._step_usd:
             self.violated(f"{run_id}: ${billed} were billed, the cap is ${self._schedule.max_usd}")
+        return billed
 
     def _progress(self, run_id: str) -> None:
         trainers = [

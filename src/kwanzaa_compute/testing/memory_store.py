@@ -51,6 +51,12 @@ class MemoryStore:
             if path.startswith(below)
         ]
 
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The paths of the folders right below `prefix`, sorted."""
+        below = f"{prefix.rstrip('/')}/"
+        names = (path.removeprefix(below) for path in self.objects if path.startswith(below))
+        return tuple(sorted({below + name.split("/")[0] for name in names if "/" in name}))
+
     def delete(self, path: str) -> None:
         """Removes an object; already absent is fine."""
         self.objects.pop(path, None)

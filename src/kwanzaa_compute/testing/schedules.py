@@ -17,7 +17,7 @@ class Schedule:
     """One world to survive. Times in seconds.
 
     The bounds that the library relies on are kept: nothing is invisible for longer than
-    `settle_s` less what the watchers' clocks differ, and a boot is shorter than `reserve_s`.
+    `settle_s` less what the watchers' clocks differ, and a boot is shorter than `boot_limit_s`.
     """
 
     seed: int
@@ -29,9 +29,11 @@ class Schedule:
     runs: int
     offers: tuple[Offer, ...]
     max_usd: Decimal
+    project_usd: Decimal | None
+    """The cap on all runs together."""
     max_hours: float
     settle_s: float
-    reserve_s: float
+    stop_reserve_s: float
     boot_limit_s: float
     deadline: Deadline
     weather: Weather
@@ -43,6 +45,8 @@ class Schedule:
     store_slow: float
     """Probability that a watcher's call to the store takes up to two minutes."""
     wish: tuple[float, Wish] | None
+    blackout_s: tuple[float, float] | None
+    """From when on every watcher is dead, and for how long."""
     hostile_s: float
     """After so long nothing goes wrong any more, and every run must come to its end."""
     finished_within_s: float | None
@@ -75,11 +79,12 @@ def draw(seed: int) -> Schedule:
         runs=rng.choice([1, 1, 2]),
         offers=_offers(rng),
         max_usd=_cap(rng),
+        project_usd=rng.choice([None, Decimal(rng.randint(8, 200)) / 100]),
         max_hours=rng.choice([1.0, 5.0]),
         settle_s=settle_s,
-        reserve_s=boot_most_s + 60,
+        stop_reserve_s=60.0,
         boot_limit_s=boot_limit_s,
-        deadline=rng.choice([Deadline.BY_PROVIDER, Deadline.BY_WATCHER]),
+        deadline=rng.choice(list(Deadline)),
         weather=_weather(rng, settle_s - 4 * skew_s, boot_most_s),
         faults=_faults(rng),
         training=_training(rng),
@@ -87,6 +92,7 @@ def draw(seed: int) -> Schedule:
         store_errors=rng.choice([0.0, 0.02, 0.1]),
         store_slow=rng.choice([0.0, 0.0, 0.05, 0.2]),
         wish=_wish(rng),
+        blackout_s=rng.choice([None] * 5 + [(rng.uniform(60, 3600), rng.uniform(3600, 80_000))]),
         hostile_s=rng.uniform(1800, 5400),
         finished_within_s=rng.choice([None, rng.uniform(600, 3 * 3600)]),
     )

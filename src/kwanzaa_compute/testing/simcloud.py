@@ -115,6 +115,8 @@ class SimCloud:
         self.log: list[str] = []
         self.on_boot: Callable[[SimMachine], None] = lambda _machine: None
         """Called at the first instruction of a machine's command."""
+        self.on_create: Callable[[SimMachine], None] = lambda _machine: None
+        """Called as soon as a machine exists and bills."""
         self.on_event: Callable[[str, SimMachine], None] = lambda _kind, _machine: None
         """Called after everything that happens to a machine, for whoever checks."""
         self.may_blink: Callable[[SimMachine], bool] = lambda machine: machine.listed
@@ -289,6 +291,7 @@ class SimCloud:
         )
         self.machines[machine.id] = machine
         self._happened("created", machine)
+        self.on_create(machine)
         boots_at = now + self.chance.between("boot", *self.weather.boot_s)
         self.clock.call_at(boots_at, lambda: self._boot(machine))
         if place.offer.spot:

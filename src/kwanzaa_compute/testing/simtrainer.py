@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kwanzaa_compute.drivers.contract import Job
-from kwanzaa_compute.errors import StoreError, StoreExistsError
+from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError
 from kwanzaa_compute.store import Done, Failure, Heartbeat, RunFolder, Store, TrainingPhase
 from kwanzaa_compute.store.checkpoints import (
     MANIFEST,
@@ -205,8 +205,13 @@ class SimTrainer:
 
 
 def write_checkpoint(store: Store, name: str, step: int, *, torn: bool = False) -> None:
-    """A checkpoint of a step: its files, then its manifest; a torn one has lost bytes since."""
+    """A checkpoint of a step: its files, then its manifest; a torn one has lost bytes since.
+
+    A sound one of that name stays as it is.
+    """
     parsed = CheckpointName.parse(name)
+    if parsed is not None and _is_sound(store, parsed):
+        return  # another machine of the same attempt has written it, and it is sound
     files = {TENSORS: f"weights after step {step}".encode(), STATE: f'{{"step": {step}}}'.encode()}
     entries = {
         file: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
@@ -227,8 +232,11 @@ def newest_checkpoint(store: Store) -> tuple[int, str | None]:
 
 
 def _is_sound(store: Store, name: CheckpointName) -> bool:
-    files = json.loads(store.get(f"{name.prefix}/{MANIFEST}"))["files"]
-    return all(
-        hashlib.sha256(store.get(f"{name.prefix}/{file}")).hexdigest() == entry["sha256"]
-        for file, entry in files.items()
-    )
+    try:
+        files = json.loads(store.get(f"{name.prefix}/{MANIFEST}"))["files"]
+        return all(
+            hashlib.sha256(store.get(f"{name.prefix}/{file}")).hexdigest() == entry["sha256"]
+            for file, entry in files.items()
+        )
+    except StoreMissingError:
+        return False

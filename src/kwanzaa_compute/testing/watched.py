@@ -26,7 +26,8 @@ from kwanzaa_compute.errors import KwanzaaError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptRecord, RunRecord, RunState
-from kwanzaa_compute.runs.supervisor import Step, Supervisor
+from kwanzaa_compute.runs.step import Step
+from kwanzaa_compute.runs.supervisor import Supervisor
 from kwanzaa_compute.store import RunFolder, open_store
 from kwanzaa_compute.store.folder import CODE
 from kwanzaa_compute.testing.samples import sample_run

@@ -66,6 +66,7 @@ def kwanzaa_providers():
             "moonbase",
             "Moonbase",
             "moonbase:Driver",
+            console_url="https://moonbase.invalid/machines",
             store_schemes=("file",),
             settle_s=0.0,
             deadline=Deadline.BY_WATCHER,
@@ -231,22 +232,31 @@ def prepared(home: Path, config: Path, tmp_path: Path) -> Callable[[], kc.Run]:
 
 
 @pytest.fixture
-def learnt(prepared: Callable[[], kc.Run], tmp_path: Path) -> kc.Run:
-    """A run whose adapter is complete in the store already: its trainer has nothing left to do."""
-    run = prepared()
-    weights = tmp_path / "weights"
-    weights.write_bytes(b"weights")
-    run.folder.store.upload(weights, "adapter/adapter_model.safetensors")
-    summary = {
-        "eval_loss_first": 2.0,
-        "eval_loss_best": 1.0,
-        "eval_loss_last": 1.5,
-        "adapter_step": 4,
-        "steps": 8,
-        "train_s": 3.0,
-        "perplexity": float("nan"),
-        "sample": {"question": "Q?", "base": "hm", "adapter": "\x1b[31mA!\x1b]0;t\x07\n."},
-    }
-    files = {"adapter_model.safetensors": file_sha256(weights)}
-    run.folder.put_done(Done(attempt=1, step=8, files=files, summary=summary))
-    return run
+def learn(tmp_path: Path) -> Callable[[kc.Run], kc.Run]:
+    """Completes a run's adapter in the store: its trainer has nothing left to do."""
+
+    def complete(run: kc.Run) -> kc.Run:
+        weights = tmp_path / "weights"
+        weights.write_bytes(b"weights")
+        run.folder.store.upload(weights, "adapter/adapter_model.safetensors")
+        summary = {
+            "eval_loss_first": 2.0,
+            "eval_loss_best": 1.0,
+            "eval_loss_last": 1.5,
+            "adapter_step": 4,
+            "steps": 8,
+            "train_s": 3.0,
+            "perplexity": float("nan"),
+            "sample": {"question": "Q?", "base": "hm", "adapter": "\x1b[31mA!\x1b]0;t\x07\n."},
+        }
+        files = {"adapter_model.safetensors": file_sha256(weights)}
+        run.folder.put_done(Done(attempt=1, step=8, files=files, summary=summary))
+        return run
+
+    return complete
+
+
+@pytest.fixture
+def learnt(prepared: Callable[[], kc.Run], learn: Callable[[kc.Run], kc.Run]) -> kc.Run:
+    """A run whose adapter is complete in the store already."""
+    return learn(prepared())

@@ -135,6 +135,27 @@ def test_a_machine_that_only_a_watcher_ends_is_not_left_alone_unasked(
     assert kc.Compute().runs() == []
 
 
+def test_a_machine_that_only_a_watcher_ends_may_be_left_to_another_watcher(
+    cli: Cli, config: Path, moonbase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kwanzaa_compute.compute.run.POLL_S", 0.05)
+    kc.Compute().supervisor().be_present()
+    more = ("--max-usd", "5", "--yes", "--detach", "--gpu", "L4", "--on-demand")
+    assert "sold out" in cli("train", config, *more).out  # it was asked for
+    (run,) = kc.Compute().runs()
+    assert {attempt.provider for attempt in run.attempts} == {moonbase}
+
+
+def test_a_detached_run_is_never_relaunched_where_only_a_watcher_ends_it(
+    cli: Cli, config: Path, moonbase: str
+) -> None:
+    more = ("--max-usd", "5", "--yes", "--detach")
+    assert cli("train", config, *more).code == 0
+    (run,) = kc.Compute().runs()
+    assert '"moonbase"' not in run.record.candidates
+    assert cli("terminate", run.id).code == 0
+
+
 def test_a_detached_run_goes_on_and_can_be_ended(cli: Cli, config: Path) -> None:
     result = cli("train", config, "--provider", "local", "--detach", "--deadline", "9")
     assert result.code == 0

@@ -38,7 +38,7 @@ def test_a_run_remembers_its_deadline_and_how_long_each_place_would_take(tmp_pat
         assert {p.offer.spot for p in found} == {True, False}
         assert all(p.set_up_s > 0 and p.work_s >= p.checkpoint_s > 0 for p in found)
         stored = Path(record.store_url.removeprefix("file://")) / "run.json"
-        assert json.loads(stored.read_text())["deadline_at"] == record.deadline_at
+        assert json.loads(stored.read_text())["run"]["deadline_at"] == record.deadline_at
 
 
 def test_a_run_without_a_deadline_has_none(tmp_path: Path) -> None:

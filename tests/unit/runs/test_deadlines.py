@@ -196,7 +196,7 @@ def test_nobody_waits_for_a_provider_that_refuses_us() -> None:
     refused = attempt(SOUTH, 1, 1, fault=Fault.CREDENTIALS, reason="a revoked key")
     said = verdict(refused, now_h=1)
     assert isinstance(said, End)
-    assert said.state is RunState.NO_CAPACITY
+    assert said.state is RunState.NO_ACCESS
     elsewhere = replace(FIRM, offer=replace(FIRM.offer, provider="other"))
     assert place(verdict(refused, now_h=1, prospects=(SOUTH, elsewhere))) == "firm"
 

@@ -1,12 +1,15 @@
 """What a machine is told: the same command everywhere, and never a secret in it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from kwanzaa_compute.drivers.contract import Feature, Job, ProviderInfo
 from kwanzaa_compute.errors import CredentialsError, StoreError
+from kwanzaa_compute.runs.interruptions import interruptions_per_h
 from kwanzaa_compute.runs.jobs import LOADER, OWN_VARIABLES, job_for
+from kwanzaa_compute.runs.records import Fault
 from kwanzaa_compute.store import Store
 from kwanzaa_compute.store.grants import ADDRESSES
 from kwanzaa_compute.testing import MemoryStore
@@ -114,3 +117,24 @@ def test_a_rented_machine_is_told_what_to_fetch_and_what_it_should_be() -> None:
 def test_a_run_without_code_in_its_store_is_not_launched() -> None:
     with pytest.raises(StoreError, match="no code"):
         job("s3", store=MemoryStore())
+
+
+def test_only_a_spot_machine_is_likely_to_be_taken_back() -> None:
+    assert interruptions_per_h(sample_attempt(), [], 0.0) == 0.0
+    told = job("s3").env["KWANZAA_INTERRUPTIONS_PER_H"]
+    assert float(told) == 0.0
+
+
+def test_what_was_seen_outweighs_what_a_provider_is_known_for() -> None:
+    spot = sample_attempt(spot=True, provider="sagemaker")
+    known = interruptions_per_h(spot, [], 0.0)
+    assert known > 0
+    taken = [
+        replace(spot, number=n, intended_at=0.0, closed_at=1800.0, fault=Fault.PREEMPTED)
+        for n in range(20)
+    ]
+    calm = [replace(a, fault=Fault.NONE) for a in taken]
+    assert interruptions_per_h(spot, taken, 0.0) == pytest.approx(2.0, rel=0.2)
+    assert interruptions_per_h(spot, calm, 0.0) < known
+    elsewhere = [replace(a, provider="other") for a in taken]
+    assert interruptions_per_h(spot, elsewhere, 0.0) == known

@@ -7,17 +7,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.errors import KwanzaaError, LeaseLostError, UsageError
-from kwanzaa_compute.runs import ledger as module
-from kwanzaa_compute.runs.ledger import Ledger, integrity
+from kwanzaa_compute.errors import BudgetError, KwanzaaError, LeaseLostError, UsageError
+from kwanzaa_compute.runs import schema as module
+from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptState, Fault, Lease, Move, RunState, Wish
+from kwanzaa_compute.runs.rows import ATTEMPTS, RUNS
+from kwanzaa_compute.runs.schema import integrity
 from kwanzaa_compute.testing.samples import sample_attempt, sample_run
 
 
@@ -83,10 +85,17 @@ def test_a_ledger_from_before_deadlines_is_brought_up_to_date(
     with monkeypatch.context() as before:
         before.setattr(module, "MIGRATIONS", module.MIGRATIONS[:2])
         Ledger(path, hands.clock).close()
-    new = {"runs": {"deadline_at"}, "attempts": {"total_steps", "leaving"}}
+    new = {
+        "runs": {"deadline_at"},
+        "attempts": {"total_steps", "leaving", "reserve_s", "retry_at"},
+    }
     with closing(sqlite3.connect(path)) as db:
-        for table, record in (("runs", sample_run()), ("attempts", sample_attempt())):
-            written = module._written(record)
+        for table, rows, record in (
+            ("runs", RUNS, sample_run()),
+            ("attempts", ATTEMPTS, sample_attempt()),
+        ):
+            names = [field.name for field in fields(record)]
+            written = dict(zip(names, rows.written(record), strict=True))
             old = {name: value for name, value in written.items() if name not in new[table]}
             marks = ", ".join("?" * len(old))
             values = tuple(old.values())
@@ -219,6 +228,77 @@ def test_text_that_is_no_unicode_is_kept_readable(ledger: Ledger, lease: Lease) 
     assert ledger.events("r1")[-1].message == "half a pair: ?"
 
 
+# -- the project's cap ------------------------------------------------------------------------
+
+
+def _ask(ledger: Ledger, run_id: str, **changes: object) -> None:
+    lease = ledger.take_lease(run_id, "a", 120)
+    assert lease is not None
+    attempt = sample_attempt(
+        run_id=run_id, name=f"kwz-me-{run_id}-1", state=AttemptState.INTENDED, intended_at=1000.0
+    )
+    ledger.add_attempt(lease, replace(attempt, max_hours=4.0, **changes))  # type: ignore[arg-type]
+
+
+def test_two_runs_never_take_the_same_dollars(ledger: Ledger) -> None:
+    ledger.set_project_cap(Decimal(7))
+    ledger.add_run(sample_run(id="r2"))
+    _ask(ledger, "r1")
+    assert ledger.project_left_usd() == Decimal(3)
+    with pytest.raises(BudgetError, match=r"only \$3.00 of the project's cap"):
+        _ask(ledger, "r2")
+    assert ledger.attempts("r2") == []
+
+
+def test_the_time_that_an_end_may_take_is_taken_from_the_projects_cap(ledger: Ledger) -> None:
+    ledger.set_project_cap(Decimal(10))
+    _ask(ledger, "r1", reserve_s=1800.0)
+    assert ledger.project_left_usd() == Decimal("5.50")
+
+
+def test_what_a_closed_attempt_did_not_use_is_free_again(
+    ledger: Ledger, lease: Lease, hands: Hands
+) -> None:
+    ledger.set_project_cap(Decimal(7))
+    _ask(ledger, "r1")
+    hands.at += 1800
+    ledger.update_attempt(
+        ledger.renew_lease(lease, 60),
+        ledger.attempts("r1")[0],
+        state=AttemptState.CLOSED,
+        closed_at=hands.at,
+    )
+    assert ledger.project_left_usd() == Decimal("6.50")
+    assert ledger.project().spent_usd == Decimal("0.50")
+
+
+def test_our_own_machine_needs_nothing_of_the_projects_cap(ledger: Ledger) -> None:
+    ledger.set_project_cap(Decimal(0))
+    _ask(ledger, "r1", usd_per_hour=Decimal(0))
+
+
+def test_without_a_cap_the_project_only_counts(ledger: Ledger) -> None:
+    _ask(ledger, "r1")
+    assert ledger.project_left_usd() is None
+    assert ledger.project().committed_usd == Decimal(4)
+    ledger.set_project_cap(Decimal(9))
+    ledger.set_project_cap(None)
+    assert ledger.project().max_usd is None
+
+
+# -- watchers ---------------------------------------------------------------------------------
+
+
+def test_a_watcher_is_present_until_it_leaves_or_falls_silent(ledger: Ledger, hands: Hands) -> None:
+    ledger.be_present("a", 100)
+    ledger.be_present("b", 200)
+    assert ledger.watchers() == ["a", "b"]
+    hands.at += 150
+    assert ledger.watchers() == ["b"]
+    ledger.release_all("b")
+    assert ledger.watchers() == []
+
+
 # -- leases -----------------------------------------------------------------------------------
 
 
@@ -237,6 +317,20 @@ def test_a_holder_renews_its_lease_under_the_same_token(
     renewed = ledger.take_lease("r1", "a", 120)
     assert renewed == replace(lease, expires_at=hands.at + 120)
     ledger.check_lease(lease)
+
+
+def test_a_lease_that_has_run_out_is_renewed_only_if_nobody_else_had_the_run(
+    ledger: Ledger, lease: Lease, hands: Hands
+) -> None:
+    hands.at = lease.expires_at + 1
+    renewed = ledger.renew_lease(lease, 120)
+    hands.at = renewed.expires_at + 1
+    other = ledger.take_lease("r1", "b", 1)
+    assert other is not None
+    ledger.release_lease(other)
+    with pytest.raises(LeaseLostError):
+        ledger.renew_lease(renewed, 120)
+    assert ledger.remember([(renewed, sample_attempt())], 120) == []
 
 
 def test_a_released_lease_is_free_at_once(ledger: Ledger, lease: Lease) -> None:
@@ -309,6 +403,7 @@ import sys
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.runs.ledger import Ledger
 path, who, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+sys.stdin.read(1)  # all of them at once
 ledger = Ledger(path, Clock())
 for number in range(count):
     if number % 2:
@@ -325,7 +420,8 @@ def test_eight_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(path), f"w{n}", "50"],
+            [sys.executable, "-c", _WRITER, str(path), f"w{n}", "150"],
+            stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
@@ -337,7 +433,7 @@ def test_eight_processes_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
     with closing(Ledger(path, Clock())) as ledger:
         events = ledger.events("r1")
     assert sorted({e.kind for e in events}) == [f"w{n}" for n in range(8)]
-    assert len(events) == 8 * 25
+    assert len(events) == 8 * 75
     assert integrity(path) == "ok"
 
 

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kwanzaa_compute.drivers.contract import Phase, Sighting
-from kwanzaa_compute.runs.lifecycle import QUIET_S, Attempt, Limits, decide
+from kwanzaa_compute.runs.lifecycle import (
+    LEAST_QUIET_S,
+    MOST_QUIET_S,
+    QUIET_S,
+    Attempt,
+    Limits,
+    decide,
+)
 from kwanzaa_compute.runs.records import ENDINGS, AttemptState, Move, Wish
 from kwanzaa_compute.store import Failure, Heartbeat
 
@@ -237,6 +244,18 @@ def test_each_phase_has_a_patience_of_its_own(phase: str) -> None:
     beat = replace(BEAT, phase=phase)
     assert move(replace(LIVE, quiet_s=QUIET_S[phase] - 1), RUNNING, beat) is Move.WAIT
     assert move(replace(LIVE, quiet_s=QUIET_S[phase]), RUNNING, beat) is Move.RELAUNCH
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "patience_s"),
+    [(300.0, 600.0), (1.0, LEAST_QUIET_S), (1e9, MOST_QUIET_S)],
+)
+def test_a_trainer_is_hung_after_twice_its_own_interval(
+    interval_s: float, patience_s: float
+) -> None:
+    beat = replace(BEAT, interval_s=interval_s)
+    assert move(replace(LIVE, quiet_s=patience_s - 1), RUNNING, beat) is Move.WAIT
+    assert move(replace(LIVE, quiet_s=patience_s), RUNNING, beat) is Move.RELAUNCH
 
 
 def test_a_phase_of_a_newer_trainer_gets_the_longest_patience() -> None:

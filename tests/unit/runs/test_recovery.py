@@ -1,5 +1,6 @@
 """Where a run goes next: launch, pause or end, and why."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -128,7 +129,51 @@ def test_a_sold_out_offer_is_not_tried_again() -> None:
 def test_a_provider_that_refuses_us_is_left(fault: Fault) -> None:
     elsewhere = sample_offer(provider="other", id="far")
     assert launched(closed(fault=fault), offers=(CHEAP, DEAR, elsewhere)) == "far"
-    assert ended(closed(fault=fault)) is RunState.NO_CAPACITY
+
+
+@pytest.mark.parametrize(
+    ("faults", "state"),
+    [
+        ((Fault.QUOTA,), RunState.NO_QUOTA),
+        ((Fault.CREDENTIALS,), RunState.NO_ACCESS),
+        ((Fault.QUOTA, Fault.CREDENTIALS), RunState.NO_ACCESS),
+        ((Fault.CAPACITY, Fault.CREDENTIALS), RunState.NO_CAPACITY),
+    ],
+)
+def test_a_run_that_nobody_takes_says_what_would_mend_it(
+    faults: tuple[Fault, ...], state: RunState
+) -> None:
+    offers = tuple(sample_offer(provider=f"p{n}", id="cheap") for n in range(len(faults)))
+    attempts = [closed(n + 1, provider=f"p{n}", fault=fault) for n, fault in enumerate(faults)]
+    assert ended(*attempts, offers=offers) is state
+
+
+def test_a_place_that_fails_again_and_again_comes_last() -> None:
+    faults = [
+        closed(n, fault=Fault.TRANSIENT, intended_at=NOW - 900 + n, closed_at=NOW - 900 + n)
+        for n in (1, 2, 3, 4)
+    ]
+    assert launched(faults[0]) == "cheap"
+    assert launched(*faults[:2]) == "dear"
+    there = [replace(a, offer_id="dear") for a in faults[2:]]
+    assert launched(*faults[:2], *there) == "cheap"  # no place is given up for good
+
+
+def test_the_time_that_a_provider_asks_for_is_waited_out() -> None:
+    limited = closed(fault=Fault.TRANSIENT, closed_at=NOW, intended_at=0.0, retry_at=NOW + 50)
+    verdict = decided(limited)
+    assert isinstance(verdict, Pause)
+    assert verdict.until == NOW + 50
+
+
+def test_the_projects_cap_shortens_a_run_and_ends_it() -> None:
+    run, offers = sample_run(max_usd=Decimal(5)), (Prospect(CHEAP),)
+    verdict = next_launch(run, [], offers, NOW, 60.0, project_left_usd=Decimal(1))
+    assert isinstance(verdict, Launch)
+    assert verdict.max_hours == pytest.approx(2 - 60 / 3600)
+    end = next_launch(run, [], offers, NOW, 60.0, project_left_usd=Decimal(0))
+    assert isinstance(end, End)
+    assert (end.state, "project's cap" in end.reason) == (RunState.CAPPED, True)
 
 
 def test_passing_faults_are_waited_out_for_longer_and_longer() -> None:

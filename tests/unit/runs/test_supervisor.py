@@ -10,20 +10,27 @@ from typing import Any
 
 import pytest
 
-from kwanzaa_compute.drivers.contract import Job, Phase, Sighting
+from kwanzaa_compute.drivers.contract import Deadline, Job, Phase, ProviderInfo, Sighting
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
+    CapacityError,
+    CredentialsError,
     InvalidRequestError,
     LeaseLostError,
     MayBeBillingError,
+    ProviderError,
+    QuotaError,
     StoreError,
     TransientError,
     UsageError,
 )
 from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute.runs.launching import LEASE_S
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import AttemptState, Fault, Move, RunRecord, RunState, Wish
-from kwanzaa_compute.runs.supervisor import LEASE_S, Step, Supervisor
+from kwanzaa_compute.runs.step import Step
+from kwanzaa_compute.runs.supervisor import Supervisor
+from kwanzaa_compute.runs.supply import reserve_s
 from kwanzaa_compute.store import Done, Failure, RunFolder, Store
 from kwanzaa_compute.testing.fakecloud import FakeCloud
 from kwanzaa_compute.testing.samples import sample_attempt, sample_offer, sample_run
@@ -106,6 +113,58 @@ def test_a_run_is_seen_through_and_nothing_bills_when_it_is_final(world: World) 
     assert [a.state for a in world.ledger.attempts("r1")] == [AttemptState.CLOSED]
 
 
+# -- many runs at once ------------------------------------------------------------------------
+
+
+def test_what_was_seen_of_many_runs_is_written_in_one_transaction(world: World) -> None:
+    for n in range(20):
+        world.add(id=f"r{n}", store_url=f"memory://r{n}")
+    world.watcher.sweep()
+    world.clock.sleep(100)
+    written: list[str] = []
+    world.ledger._db.set_trace_callback(written.append)
+    steps = world.watcher.sweep()
+    assert [step.heartbeat is not None for step in steps] == [True] * 20
+    assert written.count("COMMIT") == 2  # the leases, and what was seen
+
+
+def test_runs_that_could_not_be_looked_at_in_time_come_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(5):
+        world.add(id=f"r{n}", store_url=f"memory://r{n}", max_usd=None)
+    world.watcher.sweep()
+    real = world.cloud.stores.open
+
+    def slow_store(url: str) -> Store:
+        world.clock.sleep(LEASE_S)
+        return real(url)
+
+    monkeypatch.setattr(world.watcher._observer, "_open_store", slow_store)
+    steps = world.watcher.sweep()
+    assert sorted(step.run.id for step in steps) == [f"r{n}" for n in range(5)]
+    assert {step.heartbeat is not None for step in steps} == {True}
+
+
+def test_what_somebody_else_has_had_meanwhile_is_not_touched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.add()
+    world.watcher.sweep()
+    world.clock.sleep(100)
+
+    def slow_store(url: str) -> Store:
+        world.clock.sleep(LEASE_S + 1)
+        lease = world.other_ledger.take_lease("r1", "b", 10)
+        assert lease is not None
+        world.other_ledger.release_lease(lease)
+        return world.cloud.stores.open(url)
+
+    monkeypatch.setattr(world.watcher._observer, "_open_store", slow_store)
+    assert world.watcher.sweep() == []
+    assert world.ledger.attempts("r1")[0].beat_sequence == -1
+
+
 # -- one run's trouble ------------------------------------------------------------------------
 
 
@@ -183,7 +242,7 @@ def test_nobody_takes_over_while_a_machine_is_being_asked_for(
         return world.cloud.stores.open(url)
 
     monkeypatch.setattr(world.cloud, "launch", launch)
-    monkeypatch.setattr(world.watcher, "_open_store", slow_store)
+    monkeypatch.setattr(world.watcher._launcher, "_open_store", slow_store)
     world.watcher.step_once("r1")
     assert taken == [None]
 
@@ -191,6 +250,20 @@ def test_nobody_takes_over_while_a_machine_is_being_asked_for(
 # -- what machines write ----------------------------------------------------------------------
 
 GOOD = {"sequence": 1, "phase": "train", "attempt": 1, "step": 1}
+
+
+@pytest.mark.parametrize("odd", [-1, 0, "soon", True, float("nan"), float("inf"), 10**400, [1]])
+def test_a_promise_that_makes_no_sense_leaves_the_phases_own_patience(
+    world: World, odd: object
+) -> None:
+    world.add()
+    world.watcher.step_once("r1")
+    world.folder.store.put(
+        "attempts/1/heartbeat.json", json.dumps(GOOD | {"interval_s": odd}).encode()
+    )
+    step = world.watcher.step_once("r1")
+    assert step.heartbeat is not None
+    assert step.heartbeat.interval_s is None
 
 
 @pytest.mark.parametrize(
@@ -300,7 +373,7 @@ def test_a_machine_whose_end_is_not_confirmed_is_called_by_its_name_and_price() 
         world.watcher.watch("r1", poll_s=20)
     told = str(caught.value)
     assert caught.value.exit_code == 6
-    for word in ("m-1", "A simulated cloud", "$1/h", "https://console.invalid"):
+    for word in ("m-1", "A simulated cloud", "$1.00/h", "https://console.invalid"):
         assert word in told
     assert world.ledger.run("r1").state is RunState.RUNNING
     assert world.clock.at - began > 300 + world.cloud.info.settle_s
@@ -365,6 +438,62 @@ def test_the_time_that_proving_an_absence_takes_is_kept_back_from_the_cap(world:
     assert spent_usd(world.ledger.attempts("r1"), world.clock.at) <= Decimal("0.20")
 
 
+@pytest.mark.parametrize(
+    ("deadline", "keeps"), [(Deadline.BY_PROVIDER, 90.0), (Deadline.BY_MACHINE, 930.0)]
+)
+def test_no_driver_can_forget_that_a_machines_own_limit_begins_after_its_boot(
+    deadline: Deadline, keeps: float
+) -> None:
+    info = ProviderInfo(
+        "x", "X", "", settle_s=30.0, boot_s=900.0, stop_reserve_s=60.0, deadline=deadline
+    )
+    assert reserve_s(info) == keeps
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CredentialsError("the key is not valid", nothing_was_created=True), 3),
+        (QuotaError("the balance is empty", nothing_was_created=True), 5),
+        (CapacityError("sold out", nothing_was_created=True), 4),
+    ],
+)
+def test_a_run_that_was_refused_everywhere_ends_with_the_exit_code_of_what_mends_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: ProviderError, code: int
+) -> None:
+    monkeypatch.setattr(world.cloud, "classify", lambda _error: error)
+    monkeypatch.setattr(world.cloud.sim, "create", _fails)
+    world.add()
+    run = world.steps(final).run
+    assert run.state.exit_code == code
+    assert error.message in run.reason
+
+
+def _fails(*_args: object) -> str:
+    raise OSError("no")
+
+
+def test_no_launch_is_tried_before_the_time_that_a_provider_asks_for(world: World) -> None:
+    world.cloud.sim.faults = Faults(rate_limited=1.0, retry_after_s=100.0)
+    world.add()
+    world.watcher.step_once("r1")
+    began = world.clock.at
+    world.cloud.sim.faults = Faults()
+    launched = world.steps(lambda step: step.attempt is not None and step.attempt.number == 2)
+    assert launched.attempt is not None
+    assert 100.0 <= launched.attempt.intended_at - began < 130.0
+
+
+def test_a_provider_that_asks_for_an_endless_pause_is_asked_again_within_the_hour(
+    world: World,
+) -> None:
+    world.cloud.sim.faults = Faults(rate_limited=1.0, retry_after_s=1e12)
+    world.add()
+    step = world.watcher.step_once("r1")
+    assert step.attempt is not None
+    assert step.attempt.retry_at == world.clock.at + 3600
+
+
 def test_an_unknown_machine_of_the_same_name_is_ended(world: World) -> None:
     world.cloud.sim.faults = Faults(create_twice=1.0)
     world.add()
@@ -384,7 +513,7 @@ def test_a_machine_is_not_blamed_for_the_time_that_the_store_took(
         world.clock.sleep(LEASE_S - 20)
         return world.cloud.stores.open(url)
 
-    monkeypatch.setattr(world.watcher, "_open_store", slow_store)
+    monkeypatch.setattr(world.watcher._launcher, "_open_store", slow_store)
     world.watcher.step_once("r1")
     (machine,) = world.cloud.billing
     assert machine.created_at >= began + LEASE_S - 20

@@ -59,13 +59,15 @@ class Journal:
         row |= _clean(fields)
         self._metrics.append(_line(row))
 
-    def progress(self, phase: TrainingPhase, **fields: Any) -> None:
+    def progress(self, phase: TrainingPhase, *, next_s: float | None = None, **fields: Any) -> None:
         """Something moved: the heartbeat's sequence goes up, and is carried when it is time.
 
-        Call it only after real progress; a heartbeat that beats while nothing moves lies.
+        Call it only after real progress; a heartbeat that beats while nothing moves lies. With
+        `next_s`, in how many seconds it moves again, it promises the next heartbeat.
         """
         turned = phase != self._beat.phase
         clean = _clean(fields)
+        clean["interval_s"] = None if next_s is None else max(self.interval_s, next_s)
         self._beat = replace(self._beat, phase=phase, sequence=self._beat.sequence + 1, **clean)
         # A new phase is told at once, unless the store counts every change.
         at_once = turned and self.interval_s < COUNTED_S

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import StoreError
+from kwanzaa_compute.market.interruptions import checkpoint_interval_s
 from kwanzaa_compute.store.checkpoints import CheckpointName
 from kwanzaa_compute.store.folder import TrainingPhase
 from kwanzaa_trainer import checkpoint
@@ -26,6 +27,12 @@ from kwanzaa_trainer.stopping import StoppedError, StopWatch
 
 if TYPE_CHECKING:
     import torch
+
+
+SAVE_S = 5.0
+"""What a first checkpoint is taken to cost, in seconds."""
+STEPS_OF_PATIENCE = 2.0
+"""The next step is promised within so many of the longest one until now."""
 
 
 class SmallerBaseError(Exception):
@@ -71,6 +78,10 @@ class Training:
     """When a checkpoint was last tried, on the monotonic clock."""
     step_s: float | None = None
     """Seconds a step takes, smoothed."""
+    longest_step_s: float = 0.0
+    save_s: float = SAVE_S
+    """Seconds that the last checkpoint took; assumed before the first."""
+    interruptions_per_h: float = 0.0
 
     @property
     def device(self) -> "torch.device":
@@ -129,7 +140,7 @@ def save(run: Training) -> bool:
         run.journal.say("checkpoint_failed", f"checkpoint not stored: {wrong}", level="warning")
         return False
     run.saved_at = run.progress.step
-    took_s = run.clock.monotonic() - started
+    took_s = run.save_s = run.clock.monotonic() - started
     run.journal.say("checkpoint", f"checkpoint {name} stored", name=str(name), save_s=took_s)
     run.journal.progress(TrainingPhase.SAVE, checkpoint=str(name), save_s=took_s)
     run.charts.upload(run.shelf.store, f"attempts/{run.attempt}/tensorboard", run.journal)
@@ -153,13 +164,20 @@ def _shelve(run: Training, name: CheckpointName, files: list[Path]) -> str:
 
 
 def _save_is_due(run: Training, *, is_best: bool) -> bool:
-    step, seconds = run.progress.step, run.config.checkpointing.save_seconds
+    step = run.progress.step
     if run.saved_at == step:
         return False
-    if seconds is not None and run.clock.monotonic() - run.last_save >= seconds:
+    if run.clock.monotonic() - run.last_save >= _save_every_s(run):
         return True
     keep_best = is_best and run.config.checkpointing.load_best_model_at_end
     return keep_best or run.schedule.save_due(step)
+
+
+def _save_every_s(run: Training) -> float:
+    """What the config says, or sooner where losing the machine would cost more than saving does."""
+    said = run.config.checkpointing.save_seconds
+    wise = checkpoint_interval_s(run.save_s, run.interruptions_per_h)
+    return wise if said is None else min(said, wise)
 
 
 def _stop(run: Training, reason: str) -> None:
@@ -244,6 +262,7 @@ def _step(run: Training) -> None:
     progress.tokens += result.tokens
     progress.train_s += took_s
     progress.note_loss(result.loss)
+    run.longest_step_s = max(run.longest_step_s, took_s)
     run.step_s = took_s if run.step_s is None else 0.9 * run.step_s + 0.1 * took_s
     _report_step(run, result, tokens_per_second=result.tokens / took_s)
 
@@ -275,6 +294,7 @@ def _report_step(run: Training, result: StepResult, *, tokens_per_second: float)
     progress, total = run.progress, run.schedule.total_steps
     run.journal.progress(
         TrainingPhase.TRAIN,
+        next_s=STEPS_OF_PATIENCE * run.longest_step_s,
         step=progress.step,
         total_steps=total,
         epoch=progress.step / run.schedule.steps_per_epoch,

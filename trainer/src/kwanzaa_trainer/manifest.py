@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kwanzaa_compute.errors import CheckpointError
+from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.store.checkpoints import (
     MANIFEST,
     CheckpointName,
@@ -30,9 +31,12 @@ def put_checkpoint(store: Store, name: CheckpointName, files: Iterable[Path]) ->
     entries = {}
     for file in files:
         digest = store.upload(file, f"{name.prefix}/{file.name}")
+        failpoint("checkpoint.file_stored")
         entries[file.name] = {"sha256": digest, "size": file.stat().st_size}
     manifest = {"step": name.step, "attempt": name.attempt, "files": entries}
+    failpoint("checkpoint.files_stored")
     store.put(f"{name.prefix}/{MANIFEST}", json.dumps(manifest, sort_keys=True).encode())
+    failpoint("checkpoint.complete")
 
 
 def newest_verified(
@@ -102,8 +106,10 @@ def superseded(
 def delete_checkpoint(store: Store, name: CheckpointName) -> None:
     """Deletes a checkpoint, its manifest first: what is half deleted is not a checkpoint."""
     store.delete(f"{name.prefix}/{MANIFEST}")
+    failpoint("checkpoint.manifest_deleted")
     for item in store.list(name.prefix):
         store.delete(item.path)
+        failpoint("checkpoint.file_deleted")
 
 
 @dataclass(slots=True)
@@ -124,8 +130,11 @@ class Shelf:
     def add(self, name: CheckpointName, files: Iterable[Path]) -> str:
         """Stores a checkpoint and reads it back; returns what is wrong with it, or "".
 
-        Raises `StoreError` where the store fails.
+        One that is there and whole stays: a provider may have made two machines of one attempt,
+        and their files must not mix. Raises `StoreError` where the store fails.
         """
+        if self.store.exists(f"{name.prefix}/{MANIFEST}") and self.is_whole(name):
+            return ""
         put_checkpoint(self.store, name, files)
         self.known.pop(name, None)
         return "" if self.is_whole(name) else f"{name} reads back otherwise than it was written"

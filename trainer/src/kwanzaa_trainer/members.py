@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import StoreError
@@ -192,7 +193,7 @@ class Crew:
             **self._sums(beat),
         )
 
-    def _sums(self, newest: Heartbeat) -> Mapping[str, object]:
+    def _sums(self, newest: Heartbeat) -> Mapping[str, Any]:
         """What all members have done and have to do; one that is not known is like the newest."""
         steps = [m.done.step if m.done else m.beat.step for m in self.members]
         totals = [

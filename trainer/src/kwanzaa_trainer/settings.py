@@ -31,6 +31,8 @@ class Settings:
     """Folder of tokenised data that outlives the attempt; None keeps it in the scratch folder."""
     gpu_gib: float | None = None
     """Take no more than this of the GPU's memory, in GiB; None means what is free."""
+    interruptions_per_h: float = 0.0
+    """How often the machine is likely to be taken away; 0: it stays."""
 
     @classmethod
     def from_environment(
@@ -44,6 +46,7 @@ class Settings:
         return cls(
             attempt=int(_number(environ, "KWANZAA_ATTEMPT", 1, least=1)),
             heartbeat_s=_number(environ, "KWANZAA_HEARTBEAT_S", _heartbeat_s(store_url)),
+            interruptions_per_h=_number(environ, "KWANZAA_INTERRUPTIONS_PER_H", 0),
             threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
             work=Path(work) if work else None,
             expected=Expected.from_environment(environ),

@@ -132,6 +132,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
         charts=make_charts(config, site.work),
         watch=StopWatch(site.stop, site.folder, attempt, interval_s, site.clock),
         clock=site.clock,
+        interruptions_per_h=site.settings.interruptions_per_h,
     )
 
 
