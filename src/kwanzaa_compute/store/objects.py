@@ -6,11 +6,11 @@ exceptions nor `repr` carry a credential, a signed URL or a query string.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
@@ -19,10 +19,17 @@ from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store.hf import bucket_store
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config
     from obstore.store import ObjectStore as ObstoreStore
 
 SCHEMES = ("file", "s3", "gs", "az", "hf")
+S3_VARIABLES = {
+    "AWS_ACCESS_KEY_ID": "access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
+    "AWS_SESSION_TOKEN": "session_token",
+    "AWS_REGION": "region",
+    "AWS_ENDPOINT_URL": "endpoint",
+}
 CALL_TIMEOUT_S = 60
 RETRY_FOR_S = 120
 CHUNK_BYTES = 8 << 20
@@ -197,19 +204,22 @@ class ObjectStore:
             return Secret(obstore.sign(self._backend, "GET", _checked(path), expires))
 
 
-def open_store(url: str) -> Store:
-    """The store at a URL; credentials come from the usual environment of its scheme.
+def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
+    """The store at a URL; credentials come from the usual variables of its scheme.
 
-    `file:///folder` is made with mode 0700 where it is missing. Raises `UsageError` for what
-    `require_store_url` refuses.
+    `environment` is where they are looked up (default: this process's own); for `gs://` and
+    `az://` it is always the process's. `file:///folder` is made with mode 0700 where it is
+    missing. Raises `UsageError` for what `require_store_url` refuses.
     """
     require_store_url(url)
+    given = os.environ if environment is None else environment
     if url.startswith("hf://datasets/"):
         from kwanzaa_compute.store.hf_git import git_store
 
-        return git_store(url, os.environ)
+        return git_store(url, given)
     parts = urlsplit(url)
-    return ObjectStore(url, _backend(url, parts.scheme, Path(unquote(parts.path))))
+    folder = Path(unquote(parts.path))
+    return ObjectStore(url, _backend(url, parts.scheme, folder, given))
 
 
 def require_store_url(url: str) -> None:
@@ -244,7 +254,9 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
+def _backend(
+    url: str, scheme: str, folder: Path, environment: Mapping[str, str]
+) -> "ObstoreStore":
     from obstore.store import LocalStore, from_url
 
     if scheme == "file":
@@ -253,8 +265,25 @@ def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
     client: ClientConfig = {"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"}
     retry: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)}
     if scheme == "hf":
-        return bucket_store(url, client, retry, os.environ)
+        return bucket_store(url, client, retry, environment)
+    if scheme == "s3":
+        return _s3(url, client, retry, environment)
     return from_url(url, client_options=client, retry_config=retry)
+
+
+def _s3(
+    url: str, client: "ClientConfig", retry: "RetryConfig", environment: Mapping[str, str]
+) -> "ObstoreStore":
+    """With the credentials of this environment before those of the process's own."""
+    from obstore.store import S3Store
+
+    if environment.get("AWS_ALLOW_HTTP", "").lower() == "true":
+        # With options of ours, the client does not look for this variable by itself.
+        client["allow_http"] = True
+    given = {S3_VARIABLES[name]: environment[name] for name in S3_VARIABLES if environment.get(name)}
+    return S3Store.from_url(
+        url, config=cast("S3Config", given), client_options=client, retry_config=retry
+    )
 
 
 def _private_folder(url: str, folder: Path) -> None:
