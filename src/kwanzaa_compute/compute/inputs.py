@@ -1,7 +1,7 @@
 """What goes up before a run: the config, its data, and a base model that is a folder here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

@@ -6,11 +6,11 @@ exceptions nor `repr` carry a credential, a signed URL or a query string.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
@@ -19,17 +19,10 @@ from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store.hf import bucket_store
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
     from obstore.store import ObjectStore as ObstoreStore
 
 SCHEMES = ("file", "s3", "gs", "az", "hf")
-S3_VARIABLES = {
-    "AWS_ACCESS_KEY_ID": "access_key_id",
-    "AWS_SECRET_ACCESS_KEY": "secret_access_key",
-    "AWS_SESSION_TOKEN": "session_token",
-    "AWS_REGION": "region",
-    "AWS_ENDPOINT_URL": "endpoint",
-}
 CALL_TIMEOUT_S = 60
 RETRY_FOR_S = 120
 CHUNK_BYTES = 8 << 20
@@ -254,9 +247,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _backend(
-    url: str, scheme: str, folder: Path, environment: Mapping[str, str]
-) -> "ObstoreStore":
+def _backend(url: str, scheme: str, folder: Path, environment: Mapping[str, str]) -> "ObstoreStore":
     from obstore.store import LocalStore, from_url
 
     if scheme == "file":
@@ -274,16 +265,42 @@ def _backend(
 def _s3(
     url: str, client: "ClientConfig", retry: "RetryConfig", environment: Mapping[str, str]
 ) -> "ObstoreStore":
-    """With the credentials of this environment before those of the process's own."""
+    """With the keys of this environment; where it has none, as the client finds them by itself.
+
+    Keys are handed over whole. One that lacks a session token would be joined with that of this
+    process's environment, which belongs to another.
+    """
     from obstore.store import S3Store
 
     if environment.get("AWS_ALLOW_HTTP", "").lower() == "true":
         # With options of ours, the client does not look for this variable by itself.
         client["allow_http"] = True
-    given = {S3_VARIABLES[name]: environment[name] for name in S3_VARIABLES if environment.get(name)}
+    config: S3Config = {}
+    if region := environment.get("AWS_REGION"):
+        config["region"] = region
+    if endpoint := environment.get("AWS_ENDPOINT_URL"):
+        config["endpoint"] = endpoint
     return S3Store.from_url(
-        url, config=cast("S3Config", given), client_options=client, retry_config=retry
+        url,
+        config=config,
+        client_options=client,
+        retry_config=retry,
+        credential_provider=_keys_of(environment),
     )
+
+
+def _keys_of(environment: Mapping[str, str]) -> "Callable[[], S3Credential] | None":
+    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+    if not key or not secret:
+        return None
+    token = environment.get("AWS_SESSION_TOKEN") or None
+    keys: S3Credential = {
+        "access_key_id": key,
+        "secret_access_key": secret,
+        "token": token,
+        "expires_at": None,
+    }
+    return lambda: keys
 
 
 def _private_folder(url: str, folder: Path) -> None:
