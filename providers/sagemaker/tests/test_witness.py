@@ -13,6 +13,7 @@ from kwanzaa_compute.drivers.contract import Phase
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.testing.conformance import Harness
 from kwanzaa_compute_sagemaker.driver import SageMakerDriver
+from kwanzaa_compute_sagemaker.images import ACCOUNTS, REPOSITORY, TAG
 from kwanzaa_compute_sagemaker.simulated.account import KEY_ID, REGION, SECRET_KEY
 from kwanzaa_compute_sagemaker.simulator import SageMakerSimulator
 
@@ -85,3 +86,17 @@ def test_the_command_line_describes_and_stops_it(
     assert shown["TrainingJobArn"].endswith(f":training-job/{job.name}")
     ran([*aws, "sagemaker", "stop-training-job", *named], tmp_path)
     harness.until(lambda: driver.inspect(job.name).phase is Phase.GONE, "it has stopped")
+
+
+def test_aws_own_table_has_our_images(witness: Callable[..., Path]) -> None:
+    """The account in each region, and that there is such a PyTorch with such a Python."""
+    python = witness(SDK)
+    (table,) = python.parents[1].glob(
+        "lib/python*/site-packages/sagemaker/core/image_uri_config/pytorch.json"
+    )
+    version, kind, interpreter = TAG.split("-")
+    row = json.loads(table.read_text())["training"]["versions"][version]
+    assert (kind, row["repository"]) == ("gpu", REPOSITORY)
+    assert interpreter in row["py_versions"]
+    known = row["registries"]
+    assert {r: a for r, a in ACCOUNTS.items() if known.get(r) != a} == {}
