@@ -18,7 +18,6 @@ from kwanzaa_compute.compute.planning import Options, load_with
 from kwanzaa_compute.config import LoadedConfig, check_data_files, notes_for
 from kwanzaa_compute.errors import KwanzaaError, RunError
 from kwanzaa_compute.runs.records import RunState
-from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -186,7 +185,7 @@ def _store(compute: "Compute", loaded: LoadedConfig) -> Check:
     root = compute.store_root(loaded.config.compute.store)
     name = f"validate-{secrets.token_hex(6)}"
     try:
-        store = open_store(root)
+        store = compute.open_store(root)
         store.put(name, b"kwanzaa")
         try:
             held = store.get(name) == b"kwanzaa"

@@ -40,7 +40,7 @@ from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import Project, RunState
 from kwanzaa_compute.runs.run_file import run_json
 from kwanzaa_compute.secret import Secret
-from kwanzaa_compute.store import open_store
+from kwanzaa_compute.store import Store, open_store
 from kwanzaa_compute.store.folder import RUN
 from kwanzaa_compute.store.objects import require_store_url
 
@@ -136,6 +136,10 @@ class Compute:
             self._providers[name] = Provider(info, driver, self.clock, secrets=secrets)
         return self._providers[name]
 
+    def open_store(self, url: str) -> Store:
+        """The store at a URL, with the credentials of `environment`."""
+        return open_store(url, self.environment)
+
     def supervisor(self) -> "Supervisor":
         """A watcher of its own; any number may be at work at once."""
         from kwanzaa_compute.runs.supervisor import Supervisor
@@ -144,7 +148,7 @@ class Compute:
         return Supervisor(
             self.ledger,
             self.provider,
-            open_store,
+            self.open_store,
             self.clock,
             holder=holder,
             environment=self.environment,
@@ -235,9 +239,9 @@ class Compute:
         """
         candidates = self.buyable(planned)
         record = new_record(self, planned, candidates)
-        store = open_store(record.store_url)
+        store = self.open_store(record.store_url)
         say(f"sending config and data to {record.store_url}")
-        send(store, planned)
+        send(store, planned, self.open_store)
         if any(not shares_files(self, candidate) for candidate in candidates):
             upload_code(store)
         store.put(RUN, run_json(record, []))

@@ -1,14 +1,14 @@
 """What goes up before a run: the config, its data, and a base model that is a folder here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.config import DataFiles, LoadedConfig
 from kwanzaa_compute.errors import ConfigError, DataError
 from kwanzaa_compute.market.workload import TextSize
-from kwanzaa_compute.store import RunFolder, Store, open_store
+from kwanzaa_compute.store import RunFolder, Store
 from kwanzaa_compute.store.folder import (
     BASE_MODEL,
     CONFIG,
@@ -184,8 +184,11 @@ def base_folder(loaded: LoadedConfig) -> Path | None:
     return None
 
 
-def send(store: Store, planned: "Planned") -> None:
-    """Puts everything that a machine needs of us into the run's folder, or into its members'."""
+def send(store: Store, planned: "Planned", open_store: Callable[[str], Store]) -> None:
+    """Puts everything that a machine needs of us into the run's folder, or into its members'.
+
+    `open_store` opens the members' folders.
+    """
     if not planned.members:
         upload(store, planned.loaded, planned.files, base_folder(planned.loaded))
         return

@@ -13,7 +13,6 @@ from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.records import Prospect, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
-from kwanzaa_compute.store import open_store
 from kwanzaa_compute.store.folder import RUN
 
 if TYPE_CHECKING:
@@ -114,6 +113,6 @@ def enter_machine(compute: "Compute", choice: MachineChoice) -> str:
         max_hours=choice.max_hours,
         output_dir="",
     )
-    open_store(record.store_url).put(RUN, run_json(record, []))
+    compute.open_store(record.store_url).put(RUN, run_json(record, []))
     compute.ledger.add_run(record)
     return run_id

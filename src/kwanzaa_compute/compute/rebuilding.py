@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kwanzaa_compute.errors import KwanzaaError, StoreError, UsageError
 from kwanzaa_compute.runs.records import AttemptRecord, AttemptState, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import read_run_json
-from kwanzaa_compute.store import RunFolder, Store, open_store
+from kwanzaa_compute.store import RunFolder, Store
 from kwanzaa_compute.store.folder import RUN
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def look_for_runs(compute: "Compute") -> Rebuilt:
     Raises `UsageError` where the runs of several owners lie there and none of them is known here.
     """
     root = compute.store_root(None)
-    store = open_store(root)
+    store = compute.open_store(root)
     found: list[Found] = []
     skipped: dict[str, str] = {}
     for folder in store.folders("runs"):
         try:
-            found.append(_read(store, root, folder))
+            found.append(_read(compute, store, root, folder))
         except StoreError as error:
             skipped[folder] = error.message
     owner = compute.known_owner() or _only_owner(found)
@@ -65,11 +65,11 @@ def enter(compute: "Compute", rebuilt: Rebuilt) -> None:
             compute.ledger.note(run.id, "rebuilt", f"{FOUND}: {rebuilt.root}")
 
 
-def _read(store: Store, root: str, folder: str) -> Found:
+def _read(compute: "Compute", store: Store, root: str, folder: str) -> Found:
     run, attempts = read_run_json(store.get(f"{folder}/{RUN}"))
     if f"{root}/{folder}" != run.store_url or folder != f"runs/{run.id}":
         raise StoreError("its run.json is that of another folder")
-    if RunFolder(open_store(run.store_url)).done() is not None and not _open(attempts):
+    if RunFolder(compute.open_store(run.store_url)).done() is not None and not _open(attempts):
         run = replace(run, state=RunState.DONE, reason="the done marker is in the store")
     return run, attempts
 

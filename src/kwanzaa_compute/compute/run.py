@@ -25,7 +25,7 @@ from kwanzaa_compute.runs.records import (
     RunState,
     Wish,
 )
-from kwanzaa_compute.store import Done, Heartbeat, RunFolder, open_store
+from kwanzaa_compute.store import Done, Heartbeat, RunFolder
 from kwanzaa_compute.store.checkpoints import list_checkpoints
 from kwanzaa_compute.store.folder import ADAPTER, member_url
 from kwanzaa_compute.store.objects import inside
@@ -81,7 +81,7 @@ class Run:
     @property
     def folder(self) -> RunFolder:
         """Its folder in the store."""
-        return RunFolder(open_store(self.record.store_url))
+        return RunFolder(self._compute.open_store(self.record.store_url))
 
     @property
     def heartbeat(self) -> Heartbeat | None:
@@ -115,7 +115,8 @@ class Run:
         """
         url = self.record.store_url
         names = self.folder.member_names()
-        return {name: RunFolder(open_store(member_url(url, name))) for name in names}
+        opened = self._compute.open_store
+        return {name: RunFolder(opened(member_url(url, name))) for name in names}
 
     @property
     def finished(self) -> Mapping[str, Done]:

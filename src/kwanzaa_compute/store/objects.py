@@ -6,7 +6,7 @@ exceptions nor `repr` carry a credential, a signed URL or a query string.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store.hf import bucket_store
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
     from obstore.store import ObjectStore as ObstoreStore
 
 SCHEMES = ("file", "s3", "gs", "az", "hf")
@@ -197,19 +197,22 @@ class ObjectStore:
             return Secret(obstore.sign(self._backend, "GET", _checked(path), expires))
 
 
-def open_store(url: str) -> Store:
-    """The store at a URL; credentials come from the usual environment of its scheme.
+def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
+    """The store at a URL; credentials come from the usual variables of its scheme.
 
-    `file:///folder` is made with mode 0700 where it is missing. Raises `UsageError` for what
-    `require_store_url` refuses.
+    `environment` is where they are looked up (default: this process's own); for `gs://` and
+    `az://` it is always the process's. `file:///folder` is made with mode 0700 where it is
+    missing. Raises `UsageError` for what `require_store_url` refuses.
     """
     require_store_url(url)
+    given = os.environ if environment is None else environment
     if url.startswith("hf://datasets/"):
         from kwanzaa_compute.store.hf_git import git_store
 
-        return git_store(url, os.environ)
+        return git_store(url, given)
     parts = urlsplit(url)
-    return ObjectStore(url, _backend(url, parts.scheme, Path(unquote(parts.path))))
+    folder = Path(unquote(parts.path))
+    return ObjectStore(url, _backend(url, parts.scheme, folder, given))
 
 
 def require_store_url(url: str) -> None:
@@ -244,7 +247,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
+def _backend(url: str, scheme: str, folder: Path, environment: Mapping[str, str]) -> "ObstoreStore":
     from obstore.store import LocalStore, from_url
 
     if scheme == "file":
@@ -253,8 +256,51 @@ def _backend(url: str, scheme: str, folder: Path) -> "ObstoreStore":
     client: ClientConfig = {"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"}
     retry: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)}
     if scheme == "hf":
-        return bucket_store(url, client, retry, os.environ)
+        return bucket_store(url, client, retry, environment)
+    if scheme == "s3":
+        return _s3(url, client, retry, environment)
     return from_url(url, client_options=client, retry_config=retry)
+
+
+def _s3(
+    url: str, client: "ClientConfig", retry: "RetryConfig", environment: Mapping[str, str]
+) -> "ObstoreStore":
+    """With the keys of this environment; where it has none, as the client finds them by itself.
+
+    Keys are handed over whole. One that lacks a session token would be joined with that of this
+    process's environment, which belongs to another.
+    """
+    from obstore.store import S3Store
+
+    if environment.get("AWS_ALLOW_HTTP", "").lower() == "true":
+        # With options of ours, the client does not look for this variable by itself.
+        client["allow_http"] = True
+    config: S3Config = {}
+    if region := environment.get("AWS_REGION"):
+        config["region"] = region
+    if endpoint := environment.get("AWS_ENDPOINT_URL"):
+        config["endpoint"] = endpoint
+    return S3Store.from_url(
+        url,
+        config=config,
+        client_options=client,
+        retry_config=retry,
+        credential_provider=_keys_of(environment),
+    )
+
+
+def _keys_of(environment: Mapping[str, str]) -> "Callable[[], S3Credential] | None":
+    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
+    if not key or not secret:
+        return None
+    token = environment.get("AWS_SESSION_TOKEN") or None
+    keys: S3Credential = {
+        "access_key_id": key,
+        "secret_access_key": secret,
+        "token": token,
+        "expires_at": None,
+    }
+    return lambda: keys
 
 
 def _private_folder(url: str, folder: Path) -> None:

@@ -1,0 +1,1 @@
+"""What `simulator` is made of."""
