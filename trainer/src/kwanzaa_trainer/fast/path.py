@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +34,8 @@ class FastPath:
     """See `passes.learn`."""
     row_tokens: int = 0
     """The length that rows have when they are padded to be replayed; others are launched."""
+    packs: bool = False
+    """Whether rows hold several samples: then one that holds a single sample is taken alike."""
     complain: Callable[[str], None] = lambda _: None
     """Hears what went otherwise than hoped."""
 
@@ -42,7 +44,8 @@ class FastPath:
         """How it goes, for people."""
         how = "captured once and replayed" if self.replayer else "launched kernel by kernel"
         share = self.model.dropout
-        return f"{how}, dropout {f'{share:g} by counter' if share else 'off'}"
+        exact = ", repeatable to the bit" if self.model.repeatable else ""
+        return f"{how}, dropout {f'{share:g} by counter' if share else 'off'}{exact}"
 
     def begin_step(self) -> None:
         """Before the first micro-batch of an optimizer step."""
@@ -93,28 +96,39 @@ class FastPath:
             wanted.flatten().to(device),
             torch.tensor(weight, dtype=torch.float32).to(device),
             torch.tensor([seed], dtype=torch.int64).to(device),
-            layout_of(batch, device),
+            layout_of(batch, device, packs=self.packs),
         )
 
 
-def layout_of(batch: "Batch", device: torch.device) -> Layout:
-    """How the batch's samples lie: a position of zero is where one begins."""
+def layout_of(batch: "Batch", device: torch.device, *, packs: bool) -> Layout:
+    """How the batch's samples lie: a position of zero is where one begins.
+
+    Rows of one sample each are said to be just that, unless other rows of the run are packed.
+    """
     rows, length = batch.input_ids.shape
     starts = (batch.position_ids.flatten() == 0).nonzero()[:, 0].to(torch.int32)
-    if starts.numel() == rows:
+    if starts.numel() == rows and not packs:
         return Layout(rows, length)
     bounds = torch.cat((starts, torch.tensor([rows * length], dtype=torch.int32)))
     return Layout(rows, length, bounds.to(device))
 
 
-def make_fast_path(model: Any, dtype: torch.dtype, row_tokens: int) -> FastPath:
+def make_fast_path(
+    model: Any,
+    dtype: torch.dtype,
+    row_tokens: int,
+    *,
+    packs: bool = False,
+    repeatable: bool = False,
+) -> FastPath:
     """The fast path of a `PeftModel` that computes in `dtype`, for rows of at most so many tokens.
 
+    `packs` says that rows hold several samples, `repeatable` that two runs must agree to the bit.
     Raises ValueError with the reason where it does not apply.
     """
-    parts = read_model(model, dtype, row_tokens)
+    parts = replace(read_model(model, dtype, row_tokens), repeatable=repeatable)
     replayer = Replayer(parts) if parts.embedding.is_cuda else None
-    return FastPath(parts, replayer, row_tokens=row_tokens)
+    return FastPath(parts, replayer, row_tokens=row_tokens, packs=packs)
 
 
 def read_model(model: Any, dtype: torch.dtype, row_tokens: int) -> Model:
