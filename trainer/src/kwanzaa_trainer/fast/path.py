@@ -57,12 +57,25 @@ class FastPath:
         `seed` is this micro-batch's own, for dropout.
         """
         feed = self._feed(batch, weight, seed)
+        try:
+            return self._learn(feed)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not (self.model.repeatable and "deterministic" in str(error)):
+                raise
+            self._stop_repeating(error)
+        return self._learn(feed)
+
+    def _learn(self, feed: Feed) -> torch.Tensor:
         if self.replayer is not None and feed.layout.length == self.row_tokens:
             try:
                 return self.replayer.learn(feed, self.recompute_every)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
+                if "deterministic" in str(error):
+                    raise
                 self._stop_replaying(error)
         return learn(self.model, feed, self.recompute_every)
 
@@ -70,8 +83,16 @@ class FastPath:
         """What one driver cannot capture is slower launched, but just as right."""
         self.close()
         self.replayer = None
-        first = str(error).partition("\n")[0]
-        self.complain(f"cannot be captured, launching kernel by kernel from now on: {first}")
+        self.complain(
+            f"cannot be captured, launching kernel by kernel from now on: {_first_line(error)}"
+        )
+
+    def _stop_repeating(self, error: RuntimeError) -> None:
+        """Torch refuses before a gradient is there: in the last block, the first on the way back."""
+        self.close()
+        self.model = replace(self.model, repeatable=False)
+        self.replayer = self.replayer and Replayer(self.model)
+        self.complain(f"two runs will agree to tolerance, not to the bit: {_first_line(error)}")
 
     def measure(self, batch: "Batch") -> torch.Tensor:
         """The summed loss of the answers as the parameters now are."""
@@ -98,6 +119,10 @@ class FastPath:
             torch.tensor([seed], dtype=torch.int64).to(device),
             layout_of(batch, device, packs=self.packs),
         )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def layout_of(batch: "Batch", device: torch.device, *, packs: bool) -> Layout:
