@@ -145,8 +145,5 @@ def _kill(
 
 def _half_written(root: Path) -> list[str]:
     """Checkpoints without a manifest: begun and not finished."""
-    found = []
-    for path in (root / "checkpoints").glob("*"):
-        if not (path / "manifest.json").exists() and path.exists():
-            found.append(path.name)
-    return sorted(found)
+    begun = (root / "checkpoints").glob("*")
+    return sorted(p.name for p in begun if not (p / "manifest.json").exists() and p.exists())
