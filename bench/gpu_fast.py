@@ -41,6 +41,15 @@ LIMITS = {
 """The cells in their order, with the seconds that each may take."""
 
 
+AS_THE_TRAINER = {
+    "PYTHONUNBUFFERED": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # What the trainer's own entry sets.
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+
+
 def main() -> int:
     """Runs the cells, or one of them in this process."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -54,6 +63,7 @@ def main() -> int:
         CELLS[options.cell](Notebook(options.out, options.cell))
         return 0
     started = time.monotonic()
+    Notebook(options.out, "machine").note("allocator", **_try_allocator())
     for cell in options.cells:
         left = options.limit - (time.monotonic() - started)
         if left < 30:
@@ -64,18 +74,27 @@ def main() -> int:
     return 0
 
 
+def _try_allocator() -> dict[str, Any]:
+    """Whether this driver grows segments; where it does not, the cells go without."""
+    code = "import torch; x = torch.ones(1 << 28, device='cuda'); print(float(x.sum()))"
+    tried = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**AS_THE_TRAINER, **os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode:
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = ""
+    said = (tried.stdout + tried.stderr).strip().splitlines()[-1:]
+    return {"grows_segments": not tried.returncode, "said": said}
+
+
 def run_cell(out: Path, cell: str, limit_s: float) -> None:
     """One cell in a process of its own; what it prints is added to DIR/cells.log."""
     started = time.monotonic()
     command = [sys.executable, __file__, "--out", str(out), "--cell", cell]
-    environment = {
-        "PYTHONUNBUFFERED": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        # What the trainer's own entry sets.
-        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        **os.environ,
-    }
+    environment = {**AS_THE_TRAINER, **os.environ}
     with (out / "cells.log").open("a+") as log:
         log.write(f"\n==== {cell}\n")
         log.flush()

@@ -134,7 +134,7 @@ def _walk(draw: random.Random, words: list[int], order: list[int], number: int) 
     at, ids = draw.randrange(64), array("i")
     for _ in range(g.ROW):
         ids.append(words[at])
-        at = order[at] if draw.random() < 0.75 else draw.randrange(64)  # noqa: PLR2004
+        at = order[at] if draw.random() < 0.75 else draw.randrange(64)
     return Sample(number, ids, array("i", [IGNORED, *ids[1:]]))
 
 

@@ -169,7 +169,7 @@ def preferred_attention(device: torch.device, *, repeatable: bool) -> Iterator[N
 
 @contextmanager
 def _strict() -> Iterator[None]:
-    """Only repeatable kernels; a mere warning would leave attention with its fast, unordered one."""
+    """Only repeatable kernels: a mere warning would leave attention with its unordered one."""
     before = torch.are_deterministic_algorithms_enabled()
     lenient = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=False)

@@ -88,7 +88,7 @@ class FastPath:
         )
 
     def _stop_repeating(self, error: RuntimeError) -> None:
-        """Torch refuses before a gradient is there: in the last block, the first on the way back."""
+        """Torch refuses before there is a gradient: in the last block, first on the way back."""
         self.close()
         self.model = replace(self.model, repeatable=False)
         self.replayer = self.replayer and Replayer(self.model)
