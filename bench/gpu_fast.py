@@ -1,6 +1,6 @@
 """One GPU: how fast is the fast path, in how much memory, and does it compute the same?
 
-    python bench/gpu_fast.py --out DIR [--cells nf4 hf bf16 kernels] [--limit 540]
+    python bench/gpu_fast.py --out DIR [--cells main none sixteen] [--limit 540]
 
 Each cell runs in a process of its own with its own time limit, the most telling first, and adds its
 results to DIR/results.jsonl as they come: what is cut off loses only the rest. Without a GPU it
@@ -20,16 +20,34 @@ from typing import Any
 
 HERE = Path(__file__).parent
 LIMITS = {
-    "nf4": 250,
+    "main": 60,
+    "none": 50,
+    "sixteen": 110,
+    "four": 110,
+    "same": 60,
+    "kill": 100,
+    "learn": 130,
+    "exact": 80,
+    "shared": 45,
+    "half": 70,
+    "unpack": 45,
     "hf": 90,
-    "bf16": 130,
-    "kernels": 90,
     "trl": 90,
+    "profile": 90,
+    "kernels": 90,
     "caps": 120,
-    "learn": 150,
     "trainer": 200,
 }
 """The cells in their order, with the seconds that each may take."""
+
+
+AS_THE_TRAINER = {
+    "PYTHONUNBUFFERED": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    # What the trainer's own entry sets.
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
 
 
 def main() -> int:
@@ -45,6 +63,7 @@ def main() -> int:
         CELLS[options.cell](Notebook(options.out, options.cell))
         return 0
     started = time.monotonic()
+    Notebook(options.out, "machine").note("allocator", **_try_allocator())
     for cell in options.cells:
         left = options.limit - (time.monotonic() - started)
         if left < 30:
@@ -55,11 +74,27 @@ def main() -> int:
     return 0
 
 
+def _try_allocator() -> dict[str, Any]:
+    """Whether this driver grows segments; where it does not, the cells go without."""
+    code = "import torch; x = torch.ones(1 << 28, device='cuda'); print(float(x.sum()))"
+    tried = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**AS_THE_TRAINER, **os.environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode:
+        os.environ["PYTORCH_CUDA_ALLOC_CONF"] = ""
+    said = (tried.stdout + tried.stderr).strip().splitlines()[-1:]
+    return {"grows_segments": not tried.returncode, "said": said}
+
+
 def run_cell(out: Path, cell: str, limit_s: float) -> None:
     """One cell in a process of its own; what it prints is added to DIR/cells.log."""
     started = time.monotonic()
     command = [sys.executable, __file__, "--out", str(out), "--cell", cell]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment = {**AS_THE_TRAINER, **os.environ}
     with (out / "cells.log").open("a+") as log:
         log.write(f"\n==== {cell}\n")
         log.flush()
@@ -113,63 +148,27 @@ class Notebook:
             self.note(name, error=f"{type(error).__name__}: {error}"[:400])
 
 
-def nf4(book: Notebook) -> None:
-    """The 4-bit rungs, the reference path beside them, and what the main rung's time goes into."""
+def same(book: Notebook) -> None:
+    """The machine, and one step by both paths."""
     import gpu_model as g
 
     _say_machine(book)
-    base = g.make_base(quantised=True)
     config = g.config_of()
-    model = g.adapted(base, config)
-    book.note("built", **g.memory_now())
+    model = g.adapted(g.make_base(quantised=True), config)
     data = g.full_rows(64, seed=1)
     _compare(book, model, config, data)
     with book.attempt("reference nf4 all x1"):
         plain = g.learner_of(model, config, fast=False)
-        timed = g.steps(plain, data, rows=1, timed=2)
-        book.note("reference nf4 all x1", **timed)
-        del plain
-    learner = g.learner_of(model, config, fast=True)
-    learner.fast.complain = lambda text: book.note("complaint", text=text)
-    for every, rows in ((1, 1), (0, 1)):
-        _rung(book, learner, data, quantised=True, every=every, rows=rows, timed=4)
-    with book.attempt("profile"):
-        learner.fast.recompute_every = 1
-        _profile(book, learner, data)
-    for every, rows in ((1, 4), (0, 4), (2, 1), (4, 1)):
-        _rung(book, learner, data, quantised=True, every=every, rows=rows, timed=3)
-    with book.attempt("packed nf4 all x1"):
-        _packed(book, learner, every=1, rows=1)
-    with book.attempt("eager nf4 all x1"):
-        learner.fast.close()
-        learner.fast.replayer, learner.fast.recompute_every = None, 1
-        book.note("eager nf4 all x1", **g.steps(learner, data, rows=1, timed=2))
-    with book.attempt("dropout nf4 all x1"):
-        config = g.config_of(dropout=0.05)
-        del learner, model, base
-        g.settle()
-        dropping = g.learner_of(g.adapted(g.make_base(quantised=True), config), config, fast=True)
-        book.note("dropout nf4 all x1", **g.steps(dropping, data, rows=1, timed=3))
+        book.note("reference nf4 all x1", **g.steps(plain, data, rows=1, timed=1))
 
 
-def bf16(book: Notebook) -> None:
-    """The 16-bit rungs, and packed samples."""
+def profiled(book: Notebook) -> None:
+    """One micro-batch of the main rung by kernel."""
     import gpu_model as g
 
-    config = g.config_of(quantised=False)
-    model = g.adapted(g.make_base(quantised=False), config)
-    learner = g.learner_of(model, config, fast=True)
-    learner.fast.complain = lambda text: book.note("complaint", text=text)
-    data = g.full_rows(64, seed=1)
-    for rows in (4, 1):
-        _rung(book, learner, data, quantised=False, every=0, rows=rows, timed=4)
-    for rows in (4, 1):
-        with book.attempt(f"packed bf16 none x{rows}"):
-            _packed(book, learner, every=0, rows=rows)
-    with book.attempt("profile"):
-        learner.fast.recompute_every = 0
-        _profile(book, learner, data)
-    _rung(book, learner, data, quantised=False, every=0, rows=8, timed=3)
+    config = g.config_of()
+    learner = g.learner_of(g.adapted(g.make_base(quantised=True), config), config, fast=True)
+    _profile(book, learner, g.full_rows(4, seed=1))
 
 
 def _say_machine(book: Notebook) -> None:
@@ -220,34 +219,6 @@ def _compare(book: Notebook, model: Any, config: Any, data: Any) -> None:
             norm_differs_by=float(fast_grad.norm() / grad.norm() - 1),
             direction=float(grad @ fast_grad / grad.norm() / fast_grad.norm()),
         )
-
-
-def _rung(
-    book: Notebook, learner: Any, data: Any, *, quantised: bool, every: int, rows: int, timed: int
-) -> None:
-    import gpu_model as g
-
-    recomputed = {0: "none", 1: "all"}.get(every, f"every {every}")
-    name = f"{'nf4' if quantised else 'bf16'} {recomputed} x{rows}"
-    with book.attempt(name):
-        learner.fast.close()
-        learner.fast.recompute_every = every
-        measured = g.steps(learner, data, rows=rows, timed=timed)
-        said = g.predicted(quantised=quantised, every=every, rows=rows)
-        tflops = measured["tok_s"] * said["model_gflop_per_token"] / 1000
-        book.note(name, **measured, **said, model_tflops=round(tflops, 1))
-
-
-def _packed(book: Notebook, learner: Any, *, every: int, rows: int) -> None:
-    import gpu_model as g
-
-    data = g.short_samples(500, seed=11)
-    filled = sum(len(s.ids) for s in data[0]) / (len(data[1]) * g.ROW)
-    learner.fast.close()
-    learner.fast.recompute_every = every
-    measured = g.steps(learner, data, rows=rows, timed=3)
-    recomputed = "all" if every else "none"
-    book.note(f"packed {recomputed} x{rows}", fill=round(filled, 4), **measured)
 
 
 def _profile(book: Notebook, learner: Any, data: Any) -> None:
@@ -322,13 +293,22 @@ def _elsewhere(module: str, name: str) -> Callable[[Notebook], None]:
 
 
 CELLS: dict[str, Callable[[Notebook], None]] = {
-    "nf4": nf4,
-    "bf16": bf16,
-    "kernels": kernels,
+    "main": _elsewhere("gpu_rungs", "main_rung"),
+    "none": _elsewhere("gpu_rungs", "nothing_recomputed"),
+    "sixteen": _elsewhere("gpu_rungs", "sixteen_bit"),
+    "four": _elsewhere("gpu_rungs", "four_bit"),
+    "same": same,
+    "kill": _elsewhere("gpu_kill", "killed_at_random"),
+    "learn": _elsewhere("gpu_whole", "learnable_task"),
+    "exact": _elsewhere("gpu_rungs", "exact"),
+    "shared": _elsewhere("gpu_rungs", "shared_scratch"),
+    "half": _elsewhere("gpu_whole", "half_precision"),
+    "unpack": _elsewhere("gpu_rungs", "unpacking"),
     "hf": _elsewhere("gpu_peers", "transformers_trainer"),
     "trl": _elsewhere("gpu_peers", "trl_trainer"),
+    "profile": profiled,
+    "kernels": kernels,
     "caps": _elsewhere("gpu_whole", "caps"),
-    "learn": _elsewhere("gpu_whole", "learnable_task"),
     "trainer": _elsewhere("gpu_whole", "forced_short_of_memory"),
 }
 

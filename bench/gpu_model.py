@@ -36,8 +36,10 @@ WORDS = 320 if SMALL else 50304
 GIB = 2**30
 
 
-def make_base(*, quantised: bool, layers: int | None = None) -> Any:
-    """OLMo-7B's shape on the GPU, frozen, random bf16 weights or their NF4."""
+def make_base(
+    *, quantised: bool, layers: int | None = None, kind: torch.dtype | None = None
+) -> Any:
+    """OLMo-7B's shape on the GPU, frozen, random weights (bf16) or their NF4."""
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers import OlmoConfig, OlmoForCausalLM
 
@@ -48,7 +50,7 @@ def make_base(*, quantised: bool, layers: int | None = None) -> Any:
     config._attn_implementation = "sdpa"  # noqa: SLF001 -- no public way without loading
     config.use_cache = False
     device = torch.device("cpu" if SMALL else "cuda")
-    kind = torch.float32 if SMALL else torch.bfloat16
+    kind = torch.float32 if SMALL else kind or torch.bfloat16
     torch.manual_seed(0)
     with torch.device("meta"):
         model = OlmoForCausalLM(config)
@@ -87,11 +89,13 @@ def make_base(*, quantised: bool, layers: int | None = None) -> Any:
     return model
 
 
-def config_of(*, dropout: float = 0.0, quantised: bool = True) -> TrainingConfig:
+def config_of(
+    *, dropout: float = 0.0, quantised: bool = True, precision: str = "bf16"
+) -> TrainingConfig:
     """The founding recipe: 16 rows a step, LoRA r 16 on all linears."""
     return TrainingConfig.model_validate(
         {
-            "run": {"name": "bench", "mixed_precision": "bf16"},
+            "run": {"name": "bench", "mixed_precision": precision},
             "model": {"base_model_id": MODEL},
             "adapter": {
                 "method": "qlora" if quantised else "lora",
@@ -117,16 +121,23 @@ def adapted(base: Any, config: TrainingConfig) -> Any:
     return model.train()
 
 
-def learner_of(model: Any, config: TrainingConfig, *, fast: bool) -> Learner:
+def learner_of(
+    model: Any,
+    config: TrainingConfig,
+    *,
+    fast: bool,
+    repeatable: bool = False,
+    total_steps: int = 1000,
+) -> Learner:
     """The trainer's learner on that model, on either path."""
     device = find_device()
     precision = choose_precision(config.run.mixed_precision, device)
     path: FastPath | None = None
     if fast:
-        path = make_fast_path(model, precision.torch_dtype, ROW)
+        path = make_fast_path(model, precision.torch_dtype, ROW, repeatable=repeatable)
     else:
         set_recomputation(model.get_base_model(), config, on=True)
-    return make_learner(model, config, 1000, precision, device, fast=path)
+    return make_learner(model, config, total_steps, precision, device, fast=path)
 
 
 def full_rows(count: int, seed: int) -> tuple[list[Sample], list[Row]]:

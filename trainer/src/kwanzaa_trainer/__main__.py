@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     # Before torch is imported: cuBLAS reads it once, and is not repeatable without it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # And torch's allocator: with pieces of a fixed size a tenth of a small card lies idle in gaps.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     try:
         settings = Settings.from_environment(words[1])
         store = open_store(words[1])

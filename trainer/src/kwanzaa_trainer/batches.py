@@ -33,6 +33,7 @@ def collate(
     samples: Sequence[Sample], rows: Sequence[Row], pad_id: int, *, length: int = 0
 ) -> Batch:
     """The rows as one batch, padded to the longest of them, and to `length` at least."""
+    import numpy as np
     import torch
 
     lengths = [sum(len(samples[i].ids) for i in row) for row in rows]
@@ -44,8 +45,9 @@ def collate(
         at = 0
         for sample in (samples[i] for i in row):
             end = at + len(sample.ids)
-            ids[number, at:end] = torch.tensor(sample.ids)
-            labels[number, at:end] = torch.tensor(sample.labels)
+            # By way of numpy: torch would ask an array for its numbers one by one.
+            ids[number, at:end] = torch.from_numpy(np.asarray(sample.ids, dtype=np.int64))
+            labels[number, at:end] = torch.from_numpy(np.asarray(sample.labels, dtype=np.int64))
             positions[number, at:end] = torch.arange(end - at)
             at = end
         positions[number, at:] = _padding_positions(at, shape[1], is_packed=len(row) > 1)

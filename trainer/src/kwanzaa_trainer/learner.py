@@ -146,7 +146,8 @@ def take_step(learner: Learner, batches: Sequence[Batch]) -> StepResult:
 
     Every micro-batch's loss is divided by the answer tokens of the *whole* step, so a token weighs
     the same wherever the rows were cut. Raises `RunError` before the weights are touched where the
-    loss or the gradient is not finite, and `ShortOfMemoryError` where the GPU could not hold it.
+    loss or the gradient is not finite, and `ShortOfMemoryError` where the GPU could not hold it:
+    then nothing has changed.
     """
     accelerator = learner.accelerator
     lr = float(learner.scheduler.get_last_lr()[0])
@@ -160,7 +161,9 @@ def take_step(learner: Learner, batches: Sequence[Batch]) -> StepResult:
     value, grad_norm = float(total), float(norm)
     # With loss scaling an infinite gradient is routine: the scaler skips the step and scales down.
     _require_finite(value, 0.0 if accelerator.scaler else grad_norm)
-    learner.optimizer.step()
+    if not _update(learner):
+        _let_go(learner)
+        raise ShortOfMemoryError
     if not accelerator.optimizer_step_was_skipped:
         learner.scheduler.step()
     learner.optimizer.zero_grad()
@@ -208,6 +211,31 @@ def _fast_gradients(learner: Learner, fast: "FastPath", batches: Sequence[Batch]
         for number, batch in enumerate(batches)
     ]
     return torch.stack(losses).sum()
+
+
+def _update(learner: Learner) -> bool:
+    """Steps the optimizer; False where there was no room for its states, and nothing changed.
+
+    They are made in the first step, parameter by parameter, so when room ends some parameters have
+    moved already: that step alone is prepared to be taken back. A later one makes nothing new.
+    """
+    import torch
+
+    inner = learner.optimizer.optimizer
+    is_first = not inner.state
+    before = [p.detach().cpu() for p in learner.parameters.values()] if is_first else []
+    try:
+        learner.optimizer.step()
+    except torch.OutOfMemoryError:
+        if not is_first:
+            raise
+    else:
+        return True
+    inner.state.clear()
+    with torch.no_grad():
+        for parameter, value in zip(learner.parameters.values(), before, strict=True):
+            parameter.copy_(value)
+    return False
 
 
 def _let_go(learner: Learner) -> None:

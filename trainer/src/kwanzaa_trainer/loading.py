@@ -158,7 +158,13 @@ def _fast_path(
     config, reason = case.config, case.why_not_fast
     if not reason:
         try:
-            fast = make_fast_path(model, precision.torch_dtype, config.data.max_seq_length)
+            fast = make_fast_path(
+                model,
+                precision.torch_dtype,
+                config.data.max_seq_length,
+                packs=config.data.packing,
+                repeatable=config.run.deterministic,
+            )
         except ValueError as error:
             reason = str(error)
         else:

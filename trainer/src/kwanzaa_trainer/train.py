@@ -335,8 +335,6 @@ def _say_what_is_not_done(site: Site, config: TrainingConfig) -> None:
         and config.training.optim.startswith("paged_"),
         "hardware.num_gpus: this trainer uses the first GPU only": not on_cpu
         and torch.cuda.device_count() > 1,
-        "run.deterministic: attention's backward pass on a GPU is not bit-exact": not on_cpu
-        and config.run.deterministic,
         "evaluation.metrics: only loss and perplexity are computed here": bool(
             set(config.evaluation.metrics) - {"loss", "perplexity"}
         ),

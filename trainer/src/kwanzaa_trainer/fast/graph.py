@@ -2,18 +2,20 @@
 
 One micro-batch launches thousands of kernels, and at one row of 2,048 tokens a fast GPU is done
 with them before Python has named the next. A graph needs the same shapes each time, so rows are
-padded to the full length; samples packed into them may be as many as the capture left room for.
+padded to the full length. Of samples packed into them there may be few or many: there is a graph
+for each order of magnitude of their number, and all of them compute in the same memory.
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from kwanzaa_trainer.fast.passes import Feed, Model, learn
 
 WARM_UPS = 2
-SPARE_BOUNDS = 64
-"""Bounds of packed samples are captured in multiples of this."""
+FEWEST_BOUNDS = 16
+"""Room for the bounds of packed samples in the smallest graph; the next one has four times that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,67 +23,87 @@ class _Captured:
     graph: torch.cuda.CUDAGraph
     feed: Feed
     loss: torch.Tensor
-    recompute_every: int
+
+
+_Key = tuple[int, int, int, int]
+"""(recompute_every, rows, length, room for bounds)."""
 
 
 class Replayer:
-    """Captures when a shape is seen first, replays from then on; one graph at a time."""
+    """Captures when a shape is seen first, replays from then on.
+
+    Graphs of other rows than the ones at hand are given up: their memory is worth more.
+    """
 
     def __init__(self, model: Model) -> None:
         """Nothing is captured yet."""
         self._model = model
-        self._captured: _Captured | None = None
+        self._captured: dict[_Key, _Captured] = {}
+        self._stream: torch.cuda.Stream | None = None
+        self._pool: Any = None
 
     def learn(self, feed: Feed, recompute_every: int) -> torch.Tensor:
         """What `passes.learn` does."""
-        captured = self._captured
-        if captured is None or not _fits(captured, feed, recompute_every):
+        key = _key(feed, recompute_every)
+        if any(other[:3] != key[:3] for other in self._captured):
             self.drop()
-            captured = self._captured = self._capture(feed, recompute_every)
+        if key not in self._captured:
+            self._captured[key] = self._capture(feed, recompute_every, key[3])
+        captured = self._captured[key]
         _fill(captured.feed, feed)
         captured.graph.replay()
         return captured.loss.clone()
 
     def drop(self) -> None:
-        """Gives the graph's memory back."""
-        self._captured = None
+        """Gives the graphs' memory back."""
+        self._captured.clear()
+        self._pool = None
         torch.cuda.empty_cache()
 
-    def _capture(self, feed: Feed, recompute_every: int) -> _Captured:
-        mine = _own(feed)
+    def _capture(self, feed: Feed, recompute_every: int, room: int) -> _Captured:
+        mine = _own(feed, room)
+        # One stream for all of it: each one that multiplies keeps a workspace for good.
+        stream = self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        if not self._captured:
+            self._warm_up(mine, recompute_every, stream)
+            self._pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=stream):
+            loss = learn(self._model, mine, recompute_every)
+        return _Captured(graph, mine, loss)
+
+    def _warm_up(self, feed: Feed, recompute_every: int, stream: torch.cuda.Stream) -> None:
+        """Loads kernels and fills buffers, which a capture must not do."""
         # Weight zero: warming up must leave no gradient behind.
-        mine.weight.zero_()
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        feed.weight.zero_()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                learn(self._model, mine, recompute_every)
-        torch.cuda.current_stream().wait_stream(side)
+                learn(self._model, feed, recompute_every)
+        torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            loss = learn(self._model, mine, recompute_every)
-        return _Captured(graph, mine, loss, recompute_every)
 
 
-def _fits(captured: _Captured, feed: Feed, recompute_every: int) -> bool:
-    mine, theirs = captured.feed.layout, feed.layout
-    if captured.recompute_every != recompute_every:
-        return False
-    if (mine.rows, mine.length) != (theirs.rows, theirs.length):
-        return False
-    if mine.bounds is None or theirs.bounds is None:
-        return mine.bounds is theirs.bounds
-    return theirs.bounds.numel() <= mine.bounds.numel()
+def _key(feed: Feed, recompute_every: int) -> _Key:
+    layout = feed.layout
+    room = 0 if layout.bounds is None else room_for(layout.bounds.numel())
+    return recompute_every, layout.rows, layout.length, room
 
 
-def _own(feed: Feed) -> Feed:
+def room_for(bounds: int) -> int:
+    """The room that a graph has which takes so many bounds."""
+    room = FEWEST_BOUNDS
+    while room < bounds:
+        room *= 4
+    return room
+
+
+def _own(feed: Feed, room: int) -> Feed:
     """Tensors of the graph's own, to be filled for each replay."""
     bounds = feed.layout.bounds
     if bounds is not None:
-        spare = -bounds.numel() % SPARE_BOUNDS
-        bounds = torch.cat((bounds, bounds[-1:].expand(spare)))
+        bounds = torch.cat((bounds, bounds[-1:].expand(room - bounds.numel())))
     return Feed(
         feed.ids.clone(),
         feed.positions.clone(),

@@ -12,6 +12,7 @@ import triton.language as tl
 
 NF4_TILE = 64
 """Quantisation blocks that one program unpacks."""
+NF4_WARPS = 8
 ELEMENTWISE_TILE = 1024
 VOCABULARY_TILE = 4096
 
@@ -56,7 +57,7 @@ def unpack(packed: torch.Tensor, state: Any, out: torch.Tensor) -> None:
         SIZE2=nested.blocksize if nested else 1,
         NESTED=nested is not None,
         TILE=NF4_TILE,
-        num_warps=8,
+        num_warps=NF4_WARPS,
     )
 
 

@@ -9,7 +9,10 @@ import torch
 from kwanzaa_trainer.data import IGNORED
 from kwanzaa_trainer.fast.backend import kernels_for
 
-CHUNK_TOKENS = 1024
+CHUNK_TOKENS = 512
+"""Fewest tokens of a chunk: their logits are what the smallest rung keeps."""
+MOST_CHUNKS = 8
+"""Wide micro-batches have memory for wider chunks, and large products are faster."""
 
 
 def head_loss(
@@ -21,7 +24,8 @@ def head_loss(
     """
     grad = torch.empty_like(hidden)
     losses = []
-    pieces = (torch.split(t, CHUNK_TOKENS) for t in (hidden, wanted, grad))
+    chunk = max(CHUNK_TOKENS, -(-hidden.shape[0] // MOST_CHUNKS))
+    pieces = (torch.split(t, chunk) for t in (hidden, wanted, grad))
     for piece, labels, place in zip(*pieces, strict=True):
         logits = piece @ head.t()
         losses.append(cross_entropy(logits, labels, weight).sum())

@@ -37,9 +37,12 @@ class Scratch:
     """One buffer for each slot of a block, with the weight that it holds at the moment.
 
     So what was unpacked to compute a block again is still there for that block's backward pass.
+    With `is_shared` there is one buffer for all slots: a fifth of the memory, half as much again
+    to unpack.
     """
 
     dtype: torch.dtype
+    is_shared: bool = False
     _buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     _holds: dict[str, Weight] = field(default_factory=dict)
 
@@ -47,19 +50,21 @@ class Scratch:
         """The weight as [outputs, inputs] in computing precision; valid until the next block's."""
         if weight.state is None:
             return weight.data
-        if self._holds.get(weight.slot) is not weight:
-            self._holds[weight.slot] = weight
-            unpack(weight, self._buffer(weight))
-        return self._buffers[weight.slot]
+        slot = "" if self.is_shared else weight.slot
+        shape = torch.Size(weight.state.shape)
+        values = self._buffer(slot, shape.numel(), weight.data.device)[: shape.numel()].view(shape)
+        if self._holds.get(slot) is not weight:
+            self._holds[slot] = weight
+            unpack(weight, values)
+        return values
 
     def forget(self) -> None:
         """Trusts no buffer any more: a replayed graph must not count on what was there before."""
         self._holds.clear()
 
-    def _buffer(self, weight: Weight) -> torch.Tensor:
-        shape = torch.Size(weight.state.shape)
-        buffer = self._buffers.get(weight.slot)
-        if buffer is None or buffer.shape != shape or buffer.device != weight.data.device:
-            buffer = torch.empty(shape, dtype=self.dtype, device=weight.data.device)
-            self._buffers[weight.slot] = buffer
+    def _buffer(self, slot: str, size: int, device: torch.device) -> torch.Tensor:
+        buffer = self._buffers.get(slot)
+        if buffer is None or buffer.numel() < size or buffer.device != device:
+            buffer = self._buffers[slot] = torch.empty(size, dtype=self.dtype, device=device)
+            self._holds.pop(slot, None)
         return buffer

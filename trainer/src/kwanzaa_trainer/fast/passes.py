@@ -35,6 +35,8 @@ class Model:
     tables: dict[str, Angles]
     scratch: Scratch
     dropout: float
+    repeatable: bool = False
+    """Two runs must agree to the bit, so attention's backward pass may not add as it comes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +72,7 @@ def learn(model: Model, feed: Feed, recompute_every: int) -> torch.Tensor:
     """
     model.scratch.forget()
     shared = _shared(model, feed, model.dropout)
-    with preferred_attention(feed.ids.device):
+    with preferred_attention(feed.ids.device, repeatable=model.repeatable):
         hidden, steps = _forward(model, feed, shared, recompute_every)
         loss, grad = _top(model, feed, hidden)
         for number in reversed(range(len(steps))):
@@ -85,7 +87,7 @@ def measure(model: Model, feed: Feed) -> torch.Tensor:
     """The weighted loss of the micro-batch without dropout and without gradients."""
     model.scratch.forget()
     shared = _shared(model, feed, 0.0)
-    with preferred_attention(feed.ids.device):
+    with preferred_attention(feed.ids.device, repeatable=model.repeatable):
         hidden = embedding(feed.ids, model.embedding)
         for block in model.decoder.blocks:
             hidden = _through(block, hidden, shared)
@@ -142,16 +144,40 @@ def _back(step: _Step, grad: torch.Tensor, shared: Pass) -> torch.Tensor:
 
 
 @contextmanager
-def preferred_attention(device: torch.device) -> Iterator[None]:
-    """Takes cuDNN's attention where it is fastest (378 against 693 us measured on an H200)."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < HOPPER:
+def preferred_attention(device: torch.device, *, repeatable: bool) -> Iterator[None]:
+    """Takes cuDNN's attention where it is fastest (378 against 693 us measured on an H200).
+
+    Where runs must be repeatable it takes the one whose backward pass can be, and says so to torch.
+    """
+    if device.type != "cuda":
         yield
-        return
-    order = [
-        SDPBackend.CUDNN_ATTENTION,
-        SDPBackend.FLASH_ATTENTION,
-        SDPBackend.EFFICIENT_ATTENTION,
-        SDPBackend.MATH,
-    ]
-    with sdpa_kernel(order, set_priority=True):
+    elif repeatable:
+        with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]), _strict():
+            yield
+    elif torch.cuda.get_device_capability(device) < HOPPER:
         yield
+    else:
+        order = [
+            SDPBackend.CUDNN_ATTENTION,
+            SDPBackend.FLASH_ATTENTION,
+            SDPBackend.EFFICIENT_ATTENTION,
+            SDPBackend.MATH,
+        ]
+        with sdpa_kernel(order, set_priority=True):
+            yield
+
+
+@contextmanager
+def _strict() -> Iterator[None]:
+    """Only repeatable kernels: a mere warning would leave attention with its unordered one."""
+    before = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=False)
+    # Else every fresh tensor would be written over, which costs time and tells nothing.
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+        torch.use_deterministic_algorithms(before, warn_only=lenient)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +34,8 @@ class FastPath:
     """See `passes.learn`."""
     row_tokens: int = 0
     """The length that rows have when they are padded to be replayed; others are launched."""
+    packs: bool = False
+    """Whether rows hold several samples: then one that holds a single sample is taken alike."""
     complain: Callable[[str], None] = lambda _: None
     """Hears what went otherwise than hoped."""
 
@@ -42,7 +44,8 @@ class FastPath:
         """How it goes, for people."""
         how = "captured once and replayed" if self.replayer else "launched kernel by kernel"
         share = self.model.dropout
-        return f"{how}, dropout {f'{share:g} by counter' if share else 'off'}"
+        exact = ", repeatable to the bit" if self.model.repeatable else ""
+        return f"{how}, dropout {f'{share:g} by counter' if share else 'off'}{exact}"
 
     def begin_step(self) -> None:
         """Before the first micro-batch of an optimizer step."""
@@ -54,12 +57,25 @@ class FastPath:
         `seed` is this micro-batch's own, for dropout.
         """
         feed = self._feed(batch, weight, seed)
+        try:
+            return self._learn(feed)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not (self.model.repeatable and "deterministic" in str(error)):
+                raise
+            self._stop_repeating(error)
+        return self._learn(feed)
+
+    def _learn(self, feed: Feed) -> torch.Tensor:
         if self.replayer is not None and feed.layout.length == self.row_tokens:
             try:
                 return self.replayer.learn(feed, self.recompute_every)
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
+                if "deterministic" in str(error):
+                    raise
                 self._stop_replaying(error)
         return learn(self.model, feed, self.recompute_every)
 
@@ -67,8 +83,16 @@ class FastPath:
         """What one driver cannot capture is slower launched, but just as right."""
         self.close()
         self.replayer = None
-        first = str(error).partition("\n")[0]
-        self.complain(f"cannot be captured, launching kernel by kernel from now on: {first}")
+        self.complain(
+            f"cannot be captured, launching kernel by kernel from now on: {_first_line(error)}"
+        )
+
+    def _stop_repeating(self, error: RuntimeError) -> None:
+        """Torch refuses before there is a gradient: in the last block, first on the way back."""
+        self.close()
+        self.model = replace(self.model, repeatable=False)
+        self.replayer = self.replayer and Replayer(self.model)
+        self.complain(f"two runs will agree to tolerance, not to the bit: {_first_line(error)}")
 
     def measure(self, batch: "Batch") -> torch.Tensor:
         """The summed loss of the answers as the parameters now are."""
@@ -93,28 +117,43 @@ class FastPath:
             wanted.flatten().to(device),
             torch.tensor(weight, dtype=torch.float32).to(device),
             torch.tensor([seed], dtype=torch.int64).to(device),
-            layout_of(batch, device),
+            layout_of(batch, device, packs=self.packs),
         )
 
 
-def layout_of(batch: "Batch", device: torch.device) -> Layout:
-    """How the batch's samples lie: a position of zero is where one begins."""
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def layout_of(batch: "Batch", device: torch.device, *, packs: bool) -> Layout:
+    """How the batch's samples lie: a position of zero is where one begins.
+
+    Rows of one sample each are said to be just that, unless other rows of the run are packed.
+    """
     rows, length = batch.input_ids.shape
     starts = (batch.position_ids.flatten() == 0).nonzero()[:, 0].to(torch.int32)
-    if starts.numel() == rows:
+    if starts.numel() == rows and not packs:
         return Layout(rows, length)
     bounds = torch.cat((starts, torch.tensor([rows * length], dtype=torch.int32)))
     return Layout(rows, length, bounds.to(device))
 
 
-def make_fast_path(model: Any, dtype: torch.dtype, row_tokens: int) -> FastPath:
+def make_fast_path(
+    model: Any,
+    dtype: torch.dtype,
+    row_tokens: int,
+    *,
+    packs: bool = False,
+    repeatable: bool = False,
+) -> FastPath:
     """The fast path of a `PeftModel` that computes in `dtype`, for rows of at most so many tokens.
 
+    `packs` says that rows hold several samples, `repeatable` that two runs must agree to the bit.
     Raises ValueError with the reason where it does not apply.
     """
-    parts = read_model(model, dtype, row_tokens)
+    parts = replace(read_model(model, dtype, row_tokens), repeatable=repeatable)
     replayer = Replayer(parts) if parts.embedding.is_cuda else None
-    return FastPath(parts, replayer, row_tokens=row_tokens)
+    return FastPath(parts, replayer, row_tokens=row_tokens, packs=packs)
 
 
 def read_model(model: Any, dtype: torch.dtype, row_tokens: int) -> Model:
