@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 from kwanzaa_compute.store import Done, RunFolder, open_store
-from kwanzaa_trainer.manifest import STATE, TENSORS, CheckpointName, Shelf, newest_verified
+from kwanzaa_compute.store.checkpoints import STATE, TENSORS, CheckpointName
+from kwanzaa_trainer.manifest import Shelf, newest_verified
 
 STEPS = 6
 

@@ -31,6 +31,9 @@ def say_notes(screen: Screen, planned: Planned, *, in_full: bool = False) -> Non
         else:
             screen.note(f"  {note}")
     say_unasked(screen, planned.for_sale)
+    left, own = planned.plan.requirements.max_usd, planned.max_usd
+    if left is not None and (own is None or left < own):
+        screen.warn(f"the cap on all runs leaves {usd(left)} for this one: kwanzaa cap")
 
 
 def say_unasked(screen: Screen, for_sale: ForSale) -> None:

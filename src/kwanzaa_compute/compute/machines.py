@@ -13,6 +13,7 @@ from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.records import Prospect, RunRecord, RunState, Wish
 from kwanzaa_compute.runs.run_file import run_json
+from kwanzaa_compute.runs.supply import reserve_s
 from kwanzaa_compute.store.folder import RUN
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _fits(compute: "Compute", offer: Offer, wish: MachineWish) -> bool:
 def _whole_usd(compute: "Compute", offer: Offer, hours: float) -> Decimal:
     """What so many hours cost with the time that getting proof of its end takes, in whole cents."""
     info = compute.catalogue.find(offer.provider)
-    seconds = Decimal(str(hours * 3600 + info.stop_reserve_s + info.settle_s))
+    seconds = Decimal(str(hours * 3600 + reserve_s(info)))
     step = Decimal(offer.billing_step_s)
     steps = (max(seconds, Decimal(offer.minimum_s)) / step).to_integral_value(ROUND_CEILING)
     usd = (steps + 1) * step * (offer.usd_per_hour or Decimal(0)) / 3600

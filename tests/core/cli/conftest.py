@@ -17,6 +17,7 @@ import pytest
 import kwanzaa_compute as kc
 from kwanzaa_compute.cli import main
 from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.drivers.plugins import discover
 from kwanzaa_compute.store import Done
 from kwanzaa_compute.store.objects import file_sha256
 
@@ -140,6 +141,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith("KWANZAA_") and name != "KWANZAA_CI":
             monkeypatch.delenv(name)
+    for info in discover().providers.values():
+        for name in info.environment:  # no provider of the real user's is asked for anything
+            monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KWANZAA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)

@@ -106,7 +106,7 @@ def test_the_cap_of_the_project_is_in_the_plan_and_at_the_launch(
     words = (config, "--provider", moonbase, "--max-usd", "5")
     plan = cli("plan", *words)
     assert plan.code == 4
-    assert "its cap leaves $0.00" in plan.err
+    assert "the cap on all runs leaves $0.00" in plan.err
     assert cli("train", *words, "--yes").code == 4
     assert kc.Compute().runs() == []
 

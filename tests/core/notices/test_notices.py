@@ -323,8 +323,11 @@ def test_an_older_ledger_learns_of_notices(options: Options, tmp_path: Path) -> 
     with compute_over(FakeCloud(), tmp_path) as compute:
         run = compute.prepare(compute.plan(QUICKSTART, options()))
     with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
-        db.execute("DROP TABLE deliveries")
-        db.execute("DROP TABLE notices")
+        for table in ("deliveries", "notices", "project", "watchers"):
+            db.execute(f"DROP TABLE {table}")
+        db.execute("DROP INDEX open_runs")
+        for column in ("reserve_s", "retry_at"):
+            db.execute(f"ALTER TABLE attempts DROP COLUMN {column}")
         db.execute("PRAGMA user_version = 3")
     db.close()
     with compute_over(FakeCloud(), tmp_path) as compute:

@@ -37,7 +37,7 @@ def rent(cloud: FakeCloud, name: str) -> str:
 
 def lose(compute: kc.Compute) -> None:
     """Empties the ledger, as if it had never been."""
-    for table in ("events", "leases", "speeds", "attempts", "runs"):
+    for table in ("deliveries", "notices", "events", "leases", "speeds", "attempts", "runs"):
         compute.ledger._db.execute(f"DELETE FROM {table}")
 
 
