@@ -6,7 +6,7 @@ from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.market.plan import Plan
 from kwanzaa_compute.market.terms import terms_of
 from kwanzaa_compute.market.workload import Workload
-from kwanzaa_compute.runs.records import Prospect
+from kwanzaa_compute.runs.records import USUAL_DISK_GIB, Prospect
 
 MOST = 20
 """Candidates that a run remembers."""
@@ -25,10 +25,11 @@ def shortlist(ranked: Sequence[Candidate], *, deadline: bool) -> list[Candidate]
 
 def prospects_of(plan: Plan, candidates: Sequence[Candidate]) -> list[Prospect]:
     """Candidates as the run remembers them, with times that are kept nineteen times in twenty."""
-    return [_prospect(candidate, plan.workload) for candidate in candidates]
+    disk_gib = max(USUAL_DISK_GIB, plan.requirements.disk_gib)
+    return [_prospect(candidate, plan.workload, disk_gib) for candidate in candidates]
 
 
-def _prospect(candidate: Candidate, workload: Workload) -> Prospect:
+def _prospect(candidate: Candidate, workload: Workload, disk_gib: float) -> Prospect:
     # A deadline that is kept only at the expected speed is missed half of the time.
     slow = candidate.speed.expected / candidate.speed.low
     every_s = candidate.training_s * slow
@@ -37,4 +38,5 @@ def _prospect(candidate: Candidate, workload: Workload) -> Prospect:
     if workload.save_every_s:
         every_s = min(every_s, workload.save_every_s)
     waits_s = terms_of(candidate.offer.provider).queue_s
-    return Prospect(candidate.offer, waits_s + candidate.set_up_s, candidate.work_s * slow, every_s)
+    set_up_s = waits_s + candidate.set_up_s
+    return Prospect(candidate.offer, set_up_s, candidate.work_s * slow, every_s, disk_gib)

@@ -8,15 +8,20 @@ from typing import Any
 
 from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.offers import Availability, Offer
-from kwanzaa_compute.runs.records import Prospect
+from kwanzaa_compute.runs.records import USUAL_DISK_GIB, Prospect
 
 _TIMES = ("set_up_s", "work_s", "checkpoint_s")
+_DISK = "needs_disk_gib"
 
 
 def dump_prospects(prospects: Sequence[Prospect]) -> str:
     """Prospects as JSON, in order: each its offer's fields, with the times beside them."""
     rows = [
-        {**asdict(prospect.offer), **{name: getattr(prospect, name) for name in _TIMES}}
+        {
+            **asdict(prospect.offer),
+            **{name: getattr(prospect, name) for name in _TIMES},
+            _DISK: prospect.disk_gib,
+        }
         for prospect in prospects
     ]
     return json.dumps(rows, default=str)
@@ -25,7 +30,11 @@ def dump_prospects(prospects: Sequence[Prospect]) -> str:
 def load_prospects(text: str) -> list[Prospect]:
     """The prospects of `dump_prospects`; of an older version's offers the times are unknown."""
     return [
-        Prospect(_offer(raw), **{name: float(raw.get(name) or 0.0) for name in _TIMES})
+        Prospect(
+            _offer(raw),
+            **{name: float(raw.get(name) or 0.0) for name in _TIMES},
+            disk_gib=float(raw.get(_DISK) or USUAL_DISK_GIB),
+        )
         for raw in json.loads(text)
     ]
 

@@ -125,7 +125,7 @@ class Launcher:
             provider.info,
             self._environment,
             offer=launch.offer,
-            disk_gib=50.0,
+            disk_gib=launch.disk_gib,
             store=folder.store,
             now=self._clock.now(),
             interruptions_per_h=interruptions_per_h(attempt, before, self._clock.now()),

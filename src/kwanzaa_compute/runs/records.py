@@ -111,6 +111,10 @@ class Fault(StrEnum):
     """The trainer ended or hung on a machine that worked."""
 
 
+USUAL_DISK_GIB = 50.0
+"""Asked for where nobody has counted: room for a 7B model as it is published, and libraries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prospect:
     """An offer of the plan, with how the whole run would go there. Times in seconds.
@@ -124,6 +128,8 @@ class Prospect:
     """Until the first step of a fresh machine."""
     work_s: float = 0.0
     checkpoint_s: float = 0.0
+    disk_gib: float = USUAL_DISK_GIB
+    """What the run needs there."""
 
     @property
     def place(self) -> tuple[str, str, str]:

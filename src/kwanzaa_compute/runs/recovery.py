@@ -9,6 +9,7 @@ from itertools import takewhile
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.runs.deadlines import choose, cost_usd, outlook, stake
 from kwanzaa_compute.runs.records import (
+    USUAL_DISK_GIB,
     AttemptRecord,
     AttemptState,
     Fault,
@@ -44,6 +45,7 @@ class Launch:
     offer: Offer
     max_hours: float
     why: str = ""
+    disk_gib: float = USUAL_DISK_GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,8 @@ def _launch(
     own = None if run.max_usd is None else run.max_usd - spent_usd(attempts, now)
     left = min((usd for usd in (own, project_left_usd) if usd is not None), default=None)
     lived_h = sum(a.billed_s(now) for a in attempts if a.intended_at >= run.resumed_at) / 3600
-    for offer in (prospect.offer for prospect in prospects):
+    for prospect in prospects:
+        offer = prospect.offer
         if not _has_price(offer):
             continue
         rate = offer.usd_per_hour or Decimal(0)
@@ -273,7 +276,7 @@ def _launch(
             max_hours=run.max_hours - lived_h,
         )
         if hours >= SHORTEST_USEFUL_HOURS:
-            return Launch(offer, hours)
+            return Launch(offer, hours, disk_gib=prospect.disk_gib)
     whose = "cap" if left is None or left == own else "project's cap"
     return End(RunState.CAPPED, _too_little(left, whose, run.max_hours - lived_h))
 

@@ -1,12 +1,15 @@
 """Where a run goes next: launch, pause or end, and why."""
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from kwanzaa_compute.market.offers import Offer
+from kwanzaa_compute.runs.candidates import dump_prospects, load_prospects
 from kwanzaa_compute.runs.records import (
+    USUAL_DISK_GIB,
     AttemptRecord,
     AttemptState,
     Fault,
@@ -260,3 +263,18 @@ def test_a_machine_without_a_trainer_that_had_its_time_is_no_failure() -> None:
     verdict = decided(closed(ending=Move.HALT), run=run)
     assert isinstance(verdict, End)
     assert verdict.state is RunState.STOPPED
+
+
+def test_a_machine_is_asked_for_with_the_disk_that_the_run_needs() -> None:
+    (kept,) = load_prospects(dump_prospects([Prospect(CHEAP, disk_gib=76.5)]))
+    verdict = next_launch(sample_run(), [], [kept], NOW, 60.0)
+    assert isinstance(verdict, Launch)
+    assert verdict.disk_gib == 76.5
+
+
+def test_candidates_of_an_older_ledger_get_the_usual_disk() -> None:
+    rows = [
+        {name: value for name, value in row.items() if name != "needs_disk_gib"}
+        for row in json.loads(dump_prospects([Prospect(CHEAP, disk_gib=76.5)]))
+    ]
+    assert [p.disk_gib for p in load_prospects(json.dumps(rows))] == [USUAL_DISK_GIB]

@@ -12,9 +12,10 @@ from kwanzaa_compute.market.offers import Availability, Offer
 
 OURS = "kwz-"
 SOURCE = "RunPod's own catalogue, REST v2, and 50 GB of disk"
-DISK_USD_PER_HOUR = round(50 * Decimal("0.10") / 730, 6)
+DISK_GB = 50
+DISK_USD_PER_HOUR = round(DISK_GB * Decimal("0.10") / 730, 6)
 """A machine's disk costs $0.10 a GB and month while it runs, beside the GPU. It is part of an
-offer's price, or it would not count against the cap. A run's machine has 50 GB."""
+offer's price, or it would not count against the cap; a run that needs more is refused there."""
 MOST_USD_PER_HOUR = Decimal(10_000)
 LONGEST_NAME = 200
 MOST_GB = 2000
@@ -86,6 +87,7 @@ def offers_of(gpus: Iterable[Any], cloud: str, as_of: str, place: str = "") -> I
             usd_per_hour=None if usd is None else usd + DISK_USD_PER_HOUR,
             region=place or cloud.lower(),
             availability=_stock(gpu, place),
+            disk_gib=float(DISK_GB),
             source=SOURCE,
             as_of=as_of,
         )
