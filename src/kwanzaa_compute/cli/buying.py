@@ -21,12 +21,13 @@ from kwanzaa_compute.cli.options import (
     MaxSteps,
     MaxUsd,
     Providers,
+    Simulate,
     Spot,
     StoreUrl,
     TrainFile,
+    buying_compute,
     buying_options,
     config_overrides,
-    open_compute,
 )
 from kwanzaa_compute.cli.plan_view import (
     say_notes,
@@ -37,6 +38,7 @@ from kwanzaa_compute.cli.plan_view import (
     show_work,
 )
 from kwanzaa_compute.cli.screen import Screen
+from kwanzaa_compute.compute import Planned
 from kwanzaa_compute.errors import EXIT_OK, NothingFitsError, UsageError
 from kwanzaa_compute.market.gpus import gpu_matches
 from kwanzaa_compute.market.offers import Offer
@@ -108,6 +110,7 @@ def plan(
     subscription: Month = None,
     validation_hours: ValidationHours = 0.0,
     experiment_hours: ExperimentHours = 0.0,
+    simulate: Simulate = False,
     as_json: AsJson = False,
 ) -> int:
     """What the whole run of CONFIG would cost on every machine that is for sale.
@@ -115,7 +118,7 @@ def plan(
     Candidates are ranked by the expected cost of the run, not of the hour. Every other offer is
     refused with its reason. Nothing is spent.
     """
-    screen, compute = Screen(as_json=as_json), open_compute(store)
+    screen = Screen(as_json=as_json)
     money = Money.checked(budget, success_rate, adapter_usd, subscription)
     if not (0 <= validation_hours < MOST_HOURS and 0 <= experiment_hours < MOST_HOURS):
         raise UsageError(
@@ -139,8 +142,24 @@ def plan(
             eval_file=eval_file,
         ),
     )
-    planned = compute.plan(config, options)
-    say_notes(screen, planned, in_full=explain)
+    with buying_compute(store, provider, simulate=simulate) as compute:
+        planned = compute.plan(config, options)
+        say_notes(screen, planned, in_full=explain)
+        _keep(screen, planned, save=save, report=report)
+        if as_json:
+            screen.json({**plan_document(planned), "budget": budget_document(planned, money)})
+        else:
+            show_work(screen, planned)
+            show_candidates(screen, planned, compute, everything=explain)
+            if explain:
+                show_explained(screen, planned.plan)
+            show_refused(screen, planned, everything=explain or planned.plan.best is None)
+            show_budget(screen, planned, money)
+    return EXIT_OK if planned.plan.best is not None else NothingFitsError.exit_code
+
+
+def _keep(screen: Screen, planned: Planned, *, save: Path | None, report: Path | None) -> None:
+    """Writes the plan to the files that were asked for."""
     if save is not None:
         _write(planned.plan.to_json(), save)
         screen.talk(f"saved to {save}")
@@ -150,16 +169,6 @@ def plan(
         name = planned.loaded.config.run.name
         _write(plan_page(planned.plan, title=name, warnings=planned.warnings), report)
         screen.talk(f"page written to {report}")
-    if as_json:
-        screen.json({**plan_document(planned), "budget": budget_document(planned, money)})
-    else:
-        show_work(screen, planned)
-        show_candidates(screen, planned, compute, everything=explain)
-        if explain:
-            show_explained(screen, planned.plan)
-        show_refused(screen, planned, everything=explain or planned.plan.best is None)
-        show_budget(screen, planned, money)
-    return EXIT_OK if planned.plan.best is not None else NothingFitsError.exit_code
 
 
 def _write(text: str, target: Path) -> None:
@@ -179,6 +188,7 @@ def offers(
     bf16: Bf16 = False,
     spot: Spot = None,
     offline: Offline = False,
+    simulate: Simulate = False,
     as_json: AsJson = False,
 ) -> int:
     """What is for sale, cheapest hour first, with the source and age of each price.
@@ -186,8 +196,9 @@ def offers(
     Installed providers are asked. For the others their last answer is shown, or the bundled prices.
     Which machine does a whole run cheapest is another question: kwanzaa plan answers it.
     """
-    screen, compute = Screen(as_json=as_json), open_compute()
-    for_sale = compute.known_offers(provider, offline=offline)
+    screen = Screen(as_json=as_json)
+    with buying_compute(None, provider, simulate=simulate) as compute:
+        for_sale, now = compute.known_offers(provider, offline=offline), compute.clock.now()
     found = [
         offer
         for offer in for_sale.offers
@@ -201,7 +212,7 @@ def offers(
     if as_json:
         screen.json({"offers": [offer_document(o) for o in found], **sources_document(for_sale)})
     elif found:
-        show_offers(screen, found, compute.clock.now())
+        show_offers(screen, found, now)
     else:
         screen.talk("nothing for sale matches that")
     return EXIT_OK if found else NothingFitsError.exit_code

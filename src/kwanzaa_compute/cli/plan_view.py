@@ -38,7 +38,12 @@ def say_notes(screen: Screen, planned: Planned, *, in_full: bool = False) -> Non
 
 def say_unasked(screen: Screen, for_sale: ForSale) -> None:
     """Which providers could not be asked and why, and whose last answer stands here for them."""
+    unset = sorted(for_sale.unconfigured)
+    if unset:
+        screen.note(f"  not asked, no credentials here: {', '.join(unset)} (kwanzaa providers)")
     for name, reason in for_sale.warnings.items():
+        if name in for_sale.unconfigured:
+            continue
         since = for_sale.cached.get(name)
         instead = f"its answer of {since}" if since else "the bundled prices, if it has any"
         screen.warn(f"{name} could not be asked: {reason}; this shows {instead}")

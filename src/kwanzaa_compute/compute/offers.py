@@ -35,6 +35,8 @@ class ForSale:
     live: frozenset[str] = frozenset()
     without_key: frozenset[str] = frozenset()
     """Those that could not be asked because a credential is missing or refused."""
+    unconfigured: frozenset[str] = frozenset()
+    """Those for which nobody has set anything up here: no news, and no reason for a warning."""
     cached: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,7 +55,13 @@ def ask_providers(compute: "Compute", names: Sequence[str]) -> ForSale:
             cache.keep(name, offers, now)
     found = tuple(offer for offers in sold.values() for offer in offers)
     keyless = frozenset(n for n, a in answers.items() if isinstance(a, CredentialsError))
-    return ForSale(found, failed, frozenset(sold), keyless)
+    unset = frozenset(n for n in failed if not _is_set_up(compute, n))
+    return ForSale(found, failed, frozenset(sold), keyless | unset, unset)
+
+
+def _is_set_up(compute: "Compute", name: str) -> bool:
+    variables = compute.catalogue.providers[name].environment
+    return not variables or any(compute.environment.get(variable) for variable in variables)
 
 
 def _answers(
