@@ -17,6 +17,7 @@ from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingErr
 from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store.hf import bucket_store
+from kwanzaa_compute.store.on_disk import create_file
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
@@ -102,9 +103,13 @@ class ObjectStore:
     def create(self, path: str, data: bytes) -> None:
         """Writes an object that must not exist yet; raises `StoreExistsError` where it does."""
         import obstore
+        from obstore.store import LocalStore
 
         failpoint("store.create")
         with _errors(self._url, path):
+            if isinstance(self._backend, LocalStore):
+                create_file(Path(unquote(urlsplit(self._url).path), _checked(path)), data)
+                return
             obstore.put(self._backend, _checked(path), data, mode="create", use_multipart=False)
 
     def get(self, path: str) -> bytes:

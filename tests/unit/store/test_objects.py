@@ -1,6 +1,7 @@
 """The store on real files: atomic, private, and deaf to paths that climb out."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
 from kwanzaa_compute.store import ObjectStore, open_store
 from kwanzaa_compute.store.objects import file_sha256, inside, relative_paths
+from kwanzaa_compute.store.on_disk import NO_LINKS
 
 
 @pytest.fixture
@@ -118,3 +120,36 @@ def test_links_do_not_travel(tmp_path: Path) -> None:
 
 def test_the_representation_shows_the_place_only(store: ObjectStore) -> None:
     assert repr(store) == f"ObjectStore({store.url!r})"
+
+
+@pytest.mark.parametrize("number", sorted(NO_LINKS))
+def test_on_a_disk_that_knows_no_links_create_still_writes_all_or_nothing_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As on Google Drive, where a notebook keeps its run."""
+
+    def no_links(_source: object, _target: object) -> None:
+        raise OSError(number, "no links here")
+
+    monkeypatch.setattr("os.link", no_links)
+    store = open_store(tmp_path.as_uri())
+    store.create("folder/done.json", b"first")
+    with pytest.raises(StoreExistsError):
+        store.create("folder/done.json", b"second")
+    assert store.get("folder/done.json") == b"first"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["done.json"]
+
+
+def test_of_many_who_create_at_once_one_succeeds(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+
+    def create(number: int) -> bool:
+        try:
+            store.create("done.json", b"%d" % number)
+        except StoreExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(32))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["done.json"]
