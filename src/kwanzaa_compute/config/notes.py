@@ -99,7 +99,7 @@ NOT_APPLIED: Final[Mapping[str, tuple[_Asks, str]]] = {
     ),
     "publishing.enabled": (
         lambda c: c.publishing.enabled,
-        "not applied: this version does not publish; the adapter's folder is ready to upload",
+        "not applied by itself: kwanzaa publish RUN sends the adapter to publishing.hf_repo",
     ),
     "monitoring.tensorboard.log_dir": (
         lambda c: c.monitoring.tensorboard.log_dir is not None and c.writes_tensorboard,

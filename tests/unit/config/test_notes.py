@@ -31,7 +31,7 @@ def test_a_minimal_file_needs_no_notes(load_text: Load) -> None:
         ),
         ("evaluation:\n  generation:\n    top_k: 5\n", "evaluation.generation", "not generated"),
         ("artifacts:\n  versioning:\n    enabled: yes\n", "artifacts.versioning", "never touched"),
-        ("publishing:\n  enabled: true\n", "publishing.enabled", "does not publish"),
+        ("publishing:\n  enabled: true\n", "publishing.enabled", "kwanzaa publish"),
         ("monitoring:\n  wandb:\n    enabled: true\n", "monitoring.wandb.enabled", "TensorBoard"),
         ("monitoring:\n  mlflow:\n    enabled: true\n", "monitoring.mlflow.enabled", "TensorBoard"),
         (

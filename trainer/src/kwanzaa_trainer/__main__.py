@@ -3,12 +3,13 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import KwanzaaError
-from kwanzaa_compute.store.objects import open_store
+from kwanzaa_compute.store.folder import RunFolder
+from kwanzaa_compute.store.objects import Store, open_store
 from kwanzaa_trainer.attempt import run_attempt
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
@@ -31,12 +32,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     # And torch's allocator: with pieces of a fixed size a tenth of a small card lies idle in gaps.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     try:
-        settings = Settings.from_environment(words[1])
         store = open_store(words[1])
+        settings = Settings.from_environment(words[1], _numbered(os.environ, store))
     except KwanzaaError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return run_attempt(store, settings, Clock(), _stop_on_signals())
+
+
+def _numbered(environ: Mapping[str, str], store: Store) -> Mapping[str, str]:
+    """The environment with a number for `KWANZAA_ATTEMPT=next`: where nobody counts, we do."""
+    if environ.get("KWANZAA_ATTEMPT") != "next":
+        return environ
+    return {**environ, "KWANZAA_ATTEMPT": str(max(RunFolder(store).attempts(), default=0) + 1)}
 
 
 def _stop_on_signals() -> Stop:

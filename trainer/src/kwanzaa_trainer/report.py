@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.config.card import model_card
 from kwanzaa_compute.store.folder import ADAPTER
 from kwanzaa_compute.store.objects import Store, file_sha256, relative_paths
-from kwanzaa_trainer.card import model_card
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
