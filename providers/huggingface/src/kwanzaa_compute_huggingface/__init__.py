@@ -27,6 +27,7 @@ def kwanzaa_providers() -> list[ProviderInfo]:
             stop_reserve_s=60.0,
             deadline=Deadline.BY_PROVIDER,
             features=JOBS,
+            publisher=f"{__name__}.publish:HubPublisher",
         ),
         ProviderInfo(
             name="hf-spaces",

@@ -57,7 +57,8 @@ class StoredFile:
     @property
     def sha1(self) -> str:
         """What git calls it."""
-        return hashlib.sha1(self.content, usedforsecurity=False).hexdigest()
+        head = f"blob {len(self.content)}\0".encode()
+        return hashlib.sha1(head + self.content, usedforsecurity=False).hexdigest()
 
     @property
     def tag(self) -> str:
@@ -93,6 +94,7 @@ class Repositories:
             ("POST", r"/api/validate-yaml", _validate_card),
             ("POST", _KIND + r"/preupload/[^/]+", self._preupload),
             ("POST", _KIND + r"/commit/[^/]+", self._commit),
+            ("PUT", _KIND + r"/settings", self._set),
             ("GET", _KIND + r"(?:/revision/[^/]+)?", self._info),
             ("GET", _KIND + r"/tree/[^/]+(?:/(.*))?", self._tree),
             ("POST", _KIND + r"/super-squash/[^/]+", self._squash),
@@ -141,6 +143,15 @@ class Repositories:
         del self.all[found.kind, found.name]
         self._on_change(found, False)
         return Reply(body=b"OK")
+
+    def _set(self, request: Request, kind: str, name: str) -> Reply:
+        found = self.find(request, kind, name)
+        self._hub.must_be_allowed(request, name.partition("/")[0])
+        asked: dict[str, Any] = fields_of(request, {"visibility": str}, set())
+        if asked["visibility"] not in {"public", "private"}:
+            raise HubError(400, "Invalid visibility")
+        found.private = asked["visibility"] == "private"
+        return Reply(body={"private": found.private})
 
     def _info(self, request: Request, kind: str, name: str) -> Reply:
         found = self.find(request, kind, name)
