@@ -37,6 +37,7 @@ COMMANDS: Sequence[tuple[str, str, Group, str]] = (
     ("ssh", "machines:ssh", RUNNING, "Log in to a run's machine; its host key is known before."),
     ("watch", "ending:watch", RUNNING, "See every open run through (cron, systemd)."),
     ("download", "adapters:download", RUNNING, "Fetch a finished adapter from the store."),
+    ("publish", "publishing:publish", RUNNING, "Send a finished adapter to the Hugging Face Hub."),
     ("stop", "ending:stop", ENDING, "Save a checkpoint, then end the machine."),
     ("terminate", "ending:terminate", ENDING, "End the machine now: nothing bills any more."),
     ("gc", "cleaning:gc", ENDING, "Find machines without a run, and runs without a machine."),

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from kwanzaa_compute.cli.documents import candidate_document
 from kwanzaa_compute.cli.following import finish, see_through
+from kwanzaa_compute.cli.handing_over import write_the_notebook
 from kwanzaa_compute.cli.options import (
     AsJson,
     BaseModel,
@@ -35,6 +36,7 @@ from kwanzaa_compute.cli.plan_view import needs_a_watcher, say_notes, show_chang
 from kwanzaa_compute.cli.run_view import say_what_goes_on
 from kwanzaa_compute.cli.screen import Screen
 from kwanzaa_compute.compute import Compute, Options, Planned, Run
+from kwanzaa_compute.compute.handing_over import takes_notebooks
 from kwanzaa_compute.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from kwanzaa_compute.market.candidates import Candidate
 from kwanzaa_compute.runs.records import AttemptState, RunState
@@ -49,6 +51,13 @@ SavedPlan = Annotated[
 FromCheckpoint = Annotated[
     str | None,
     Parameter(name="--from", help="Go on from this checkpoint, e.g. checkpoint-400."),
+]
+Github = Annotated[
+    str | None,
+    Parameter(
+        name="--github",
+        help="Where you will publish a notebook, for its link: OWNER/REPOSITORY[/BRANCH[/PATH]].",
+    ),
 ]
 Yes = Annotated[bool, Parameter(name=["--yes", "-y"], negative="", help="Do not ask.")]
 
@@ -72,6 +81,7 @@ def train(
     plan: SavedPlan = None,
     simulate: Simulate = False,
     detach: Detach = False,
+    github: Github = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
@@ -79,7 +89,7 @@ def train(
 
     The cheapest machine for the whole run is launched, watched and ended; if it is lost, the run
     goes on elsewhere from its newest checkpoint. What costs money needs a cap (--max-usd) and
-    your yes.
+    your yes. For Colab a notebook is written that you start yourself.
     """
     screen = Screen(as_json=as_json)
     options = buying_options(
@@ -100,6 +110,9 @@ def train(
     with buying_compute(store, provider, simulate=simulate) as compute:
         if detach and compute.is_simulated:
             raise UsageError("a simulation ends with this command", mend="leave --detach away")
+        info = takes_notebooks(compute, config, options)
+        if info is not None:
+            return write_the_notebook(screen, compute, config, options, info, github)
         planned = _planned(screen, compute, config, options, plan)
         return _train(screen, compute, planned, detach=detach, named=bool(provider), yes=yes)
 

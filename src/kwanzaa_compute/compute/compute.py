@@ -129,16 +129,19 @@ class Compute:
         """The provider of that name, its driver built at first use."""
         if name not in self._providers:
             info = self.catalogue.find(name)
-            context = DriverContext(self.environment, self.clock, self._endpoints.get(name))
             values = (self.environment.get(variable) for variable in info.environment)
             secrets = [Secret(value) for value in values if value]
-            driver = build_driver(info, context)
+            driver = build_driver(info, self.driver_context(name))
             self._providers[name] = Provider(info, driver, self.clock, secrets=secrets)
         return self._providers[name]
 
     def open_store(self, url: str) -> Store:
         """The store at a URL, with the credentials of `environment`."""
         return open_store(url, self.environment)
+
+    def driver_context(self, name: str) -> DriverContext:
+        """What the driver of that name is built from."""
+        return DriverContext(self.environment, self.clock, self._endpoints.get(name))
 
     def supervisor(self) -> "Supervisor":
         """A watcher of its own; any number may be at work at once."""

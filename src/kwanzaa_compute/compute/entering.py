@@ -20,8 +20,7 @@ def new_record(compute: "Compute", planned: Planned, candidates: Sequence[Candid
     """The row of a run that this plan would start: RUNNING, launched nowhere yet."""
     config, deadline_h = planned.loaded.config, planned.deadline_hours
     now = compute.clock.now()
-    words = re.sub(r"[^a-z0-9]+", "-", config.run.name.lower())[:24].strip("-")
-    run_id = f"{words or 'run'}-{secrets.token_hex(3)}"
+    run_id = new_run_id(config.run.name)
     root = compute.store_root(config.compute.store)
     return RunRecord(
         id=run_id,
@@ -39,3 +38,9 @@ def new_record(compute: "Compute", planned: Planned, candidates: Sequence[Candid
         estimate_usd=candidates[0].usd.expected,
         deadline_at=None if deadline_h is None else now + deadline_h * 3600,
     )
+
+
+def new_run_id(name: str) -> str:
+    """A run's id: a few words of its name, and six letters of chance."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower())[:24].strip("-")
+    return f"{words or 'run'}-{secrets.token_hex(3)}"

@@ -175,6 +175,10 @@ class ProviderInfo:
     features: frozenset[Feature] = frozenset()
     simulated: bool = False
     """Nothing that it launches costs money: not even a test's spending guard minds it."""
+    notebook: str = ""
+    """A function that writes a run as a notebook, for a machine that only a person starts."""
+    publisher: str = ""
+    """A function that makes a `Publisher` of a `DriverContext`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ from typing import Any
 import pluggy
 
 from kwanzaa_compute.drivers.contract import Driver, DriverContext, ProviderInfo, Simulator
+from kwanzaa_compute.drivers.handover import Handover, Notebook
+from kwanzaa_compute.drivers.publication import Publisher
 from kwanzaa_compute.errors import UsageError
 
 PROJECT = "kwanzaa_compute"
@@ -128,6 +130,25 @@ def build_simulator(info: ProviderInfo, folder: Path) -> Simulator:
         )
     factory: Callable[[Path], Simulator] = _import_string(info.simulator)
     return factory(folder)
+
+
+def write_notebook(info: ProviderInfo, handover: Handover) -> Notebook:
+    """A run as a notebook for this provider. `UsageError` where it takes none."""
+    if not info.notebook:
+        raise UsageError(f"{info.name} takes no notebook", mend="kwanzaa providers")
+    writer: Callable[[Handover], Notebook] = _import_string(info.notebook)
+    return writer(handover)
+
+
+def build_publisher(catalogue: Catalogue, context_of: Callable[[str], DriverContext]) -> Publisher:
+    """What puts adapters onto a hub, of the first package that can. `UsageError` without one."""
+    found = next((info for info in catalogue.providers.values() if info.publisher), None)
+    if found is None:
+        raise UsageError(
+            "nothing that is installed here can publish", mend=how_to_install(["hf-jobs"])
+        )
+    factory: Callable[[DriverContext], Publisher] = _import_string(found.publisher)
+    return factory(context_of(found.name))
 
 
 def _import_string(where: str) -> Any:
