@@ -61,6 +61,7 @@ def model_card(config: TrainingConfig, summary: Mapping[str, Any], date: str) ->
             "",
             _table({k: _short(v) for k, v in figures.items()}),
             "",
+            *_quality(summary.get("quality")),
             "## Loading",
             "",
             LOADING.format(base=config.model.native_base_model_id),
@@ -68,6 +69,26 @@ def model_card(config: TrainingConfig, summary: Mapping[str, Any], date: str) ->
             "",
         ]
     )
+
+
+def _quality(found: Mapping[str, Any] | None) -> list[str]:
+    """What its answers to the evaluation data are worth; nothing where none were generated."""
+    if not found:
+        return []
+    reached = {
+        name.removesuffix("_rate").replace("_", " "): _reached(name, found)
+        for name in found["rates"]
+    }
+    answered = f"Measured on {found['answered']} of {found['asked']} generated answers"
+    return ["## Quality", "", _table(reached), "", f"{answered}.", ""]
+
+
+def _reached(name: str, found: Mapping[str, Any]) -> str:
+    rate, target = found["rates"][name], found["targets"][name]
+    if rate is None:
+        return "nothing to count"
+    missed = ", **missed**" if name in (found["missed"] or ()) else ""
+    return f"{100 * rate:.1f} %" + (f" (target {100 * target:g} %{missed})" if target else "")
 
 
 def _header(config: TrainingConfig) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def greedy_answer(
         max_new_tokens=ANSWER_TOKENS,
         do_sample=False,
         num_beams=1,
-        eos_token_id=_end_token_ids(model, tokenizer),
+        eos_token_id=end_token_ids(model, tokenizer),
         pad_token_id=pad_token_id(tokenizer),
     )
     was_training = model.training
@@ -90,7 +90,7 @@ def greedy_answer(
     return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)).strip()
 
 
-def _end_token_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> list[int] | None:
+def end_token_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> list[int] | None:
     """What ends an answer: the tokenizer's end token, and those that the base names itself."""
     named = getattr(model.generation_config, "eos_token_id", None)
     found = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}

@@ -11,6 +11,7 @@ from kwanzaa_compute.errors import RunError
 from kwanzaa_compute.store.checkpoints import CheckpointName, fetch_checkpoint
 from kwanzaa_compute.store.folder import Done, TrainingPhase
 from kwanzaa_trainer import checkpoint
+from kwanzaa_trainer.answering import Answerer, answer, as_lines, judge, words
 from kwanzaa_trainer.charts import make_charts
 from kwanzaa_trainer.data import DataSet, Reader
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
@@ -226,6 +227,7 @@ def _report(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> D
     site.moved(TrainingPhase.EVAL)
     summary = {
         **_figures(inputs, loaded, training),
+        "quality": _quality(site, inputs, loaded, training),
         "sample": _sample(site, inputs, loaded, training),
     }
     site.moved(TrainingPhase.SAVE)
@@ -276,6 +278,40 @@ def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, An
             for name, lines in skipped.items()
         },
     }
+
+
+def _quality(
+    site: Site, inputs: Inputs, loaded: Loaded, training: Training
+) -> Mapping[str, Any] | None:
+    """How good this adapter's answers to the evaluation data are; None where nobody asks.
+
+    A target that is missed is told and fails nothing: the adapter is finished and paid for. A stop
+    meanwhile leaves the rest unanswered, for the same reason.
+    """
+    config, metrics = inputs.config, inputs.config.answer_metrics
+    if inputs.eval is None or not metrics:
+        return None
+    wishes = config.evaluation.generation
+    shown_as = config.data.eval_file or inputs.eval.name
+    questions = loaded.reader.questions(inputs.eval, shown_as, wishes.max_samples)
+    if training.learner.fast is not None:
+        training.learner.fast.close()  # its captured graphs hold memory
+
+    def go_on() -> bool:
+        site.moved(TrainingPhase.EVAL)
+        return not training.watch.reason()
+
+    is_rendered = config.data.format == "chat_jsonl"
+    answerer = Answerer(loaded.model, loaded.tokenizer, wishes, config.run.seed, is_rendered)
+    replies = answer(answerer, questions, go_on)
+    site.folder.store.put(
+        f"attempts/{training.attempt}/answers.jsonl", as_lines(questions, replies)
+    )
+    targets = config.evaluation.targets.model_dump()
+    result = judge(questions, replies, metrics, inputs.is_compliant or bool, targets)
+    level = "info" if result["missed"] == [] else "warning"
+    site.journal.say("quality", words(result), level=level, **result)
+    return result
 
 
 def _sample(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> Mapping[str, str]:
@@ -335,9 +371,6 @@ def _say_what_is_not_done(site: Site, config: TrainingConfig) -> None:
         and config.training.optim.startswith("paged_"),
         "hardware.num_gpus: this trainer uses the first GPU only": not on_cpu
         and torch.cuda.device_count() > 1,
-        "evaluation.metrics: only loss and perplexity are computed here": bool(
-            set(config.evaluation.metrics) - {"loss", "perplexity"}
-        ),
     }
     for text, applies in wishes.items():
         if applies:
