@@ -39,7 +39,10 @@ class GenerationSection(Section):
         default=1.0, gt=0, le=10, description="Above 1 discourages repetition."
     )
     batch_size: Whole = Field(
-        default=8, ge=1, le=1024, description="Answers generated at a time; less if memory is short."
+        default=8,
+        ge=1,
+        le=1024,
+        description="Answers generated at a time; less if memory is short.",
     )
     max_samples: Whole | None = Field(
         default=200,

@@ -19,8 +19,8 @@ def compliance(path: Path) -> Callable[[Any], bool]:
     from jsonschema import FormatChecker
     from jsonschema.exceptions import SchemaError
     from jsonschema.validators import validator_for
-    from jsonschema_specifications import REGISTRY
     from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import EMPTY_REGISTRY
 
     schema = _read(path)
     kind = validator_for(schema)
@@ -30,7 +30,7 @@ def compliance(path: Path) -> Callable[[Any], bool]:
         raise _refused(f"it is not a JSON Schema: {error.message}") from error
     _require_whole(schema)
     # A registry of its own: the default one would fetch what a schema refers to.
-    validator = kind(schema, format_checker=FormatChecker(), registry=REGISTRY)
+    validator = kind(schema, format_checker=FormatChecker(), registry=EMPTY_REGISTRY)
 
     def follows(value: Any) -> bool:
         try:
@@ -52,14 +52,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _require_whole(schema: dict[str, Any]) -> None:
-    from jsonschema_specifications import REGISTRY
     from referencing import Resource
     from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
+    from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
 
     resource = Resource.from_contents(schema, default_specification=DRAFT202012)
     name = resource.id() or ""
-    resolver = REGISTRY.with_resource(name, resource).crawl().resolver(name)
+    resolver = EMPTY_REGISTRY.with_resource(name, resource).crawl().resolver(name)
     for reference in _references(schema):
         try:
             resolver.lookup(reference)

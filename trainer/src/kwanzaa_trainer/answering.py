@@ -30,11 +30,10 @@ class Answerer:
 def answer(
     answerer: Answerer, questions: Sequence[Question], go_on: Callable[[], bool]
 ) -> list[str]:
-    """The model's replies, in the questions' order; fewer where `go_on` said no meanwhile,
-    or where not even one at a time fits into memory.
+    """The model's replies, in the questions' order; fewer where it was not let go on.
 
-    `go_on` is asked at every token. Where a batch
-    does not fit into memory it is halved. Sampling starts from the seed, whatever was drawn before.
+    `go_on` is asked at every token. Where a batch does not fit into memory it is halved; where not
+    even one prompt does, that is the end. Sampling starts from the seed, whatever was drawn before.
     """
     import torch
 
@@ -104,9 +103,7 @@ def as_lines(questions: Sequence[Question], replies: Sequence[str]) -> bytes:
     return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
 
 
-def _batch(
-    answerer: Answerer, prompts: list[str], go_on: Callable[[], bool]
-) -> list[str] | None:
+def _batch(answerer: Answerer, prompts: list[str], go_on: Callable[[], bool]) -> list[str] | None:
     """The replies to a few prompts at once; None where memory did not suffice."""
     import torch
     from transformers import GenerationConfig, StoppingCriteriaList
@@ -146,9 +143,7 @@ def _batch(
     return [str(text).strip() for text in texts]
 
 
-def _left_padded(
-    answerer: Answerer, prompts: list[str]
-) -> "tuple[torch.Tensor, torch.Tensor]":
+def _left_padded(answerer: Answerer, prompts: list[str]) -> "tuple[torch.Tensor, torch.Tensor]":
     """Prompts as one tensor and its mask: the answers must begin in one column."""
     import torch
 
@@ -173,5 +168,3 @@ def _told(reading: Reading) -> dict[str, Any]:
 
 def _share(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.0f} %"
-
-

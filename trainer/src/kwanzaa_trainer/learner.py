@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.config import TrainingConfig
-from kwanzaa_compute.errors import RunError
 from kwanzaa_trainer.batches import Batch
 from kwanzaa_trainer.data import IGNORED
+from kwanzaa_trainer.guard import require_finite, require_loss_scale
 from kwanzaa_trainer.memory import ShortOfMemoryError
 from kwanzaa_trainer.model import trainable
 from kwanzaa_trainer.precision import Device, Precision
@@ -160,13 +160,15 @@ def take_step(learner: Learner, batches: Sequence[Batch]) -> StepResult:
     )
     value, grad_norm = float(total), float(norm)
     # With loss scaling an infinite gradient is routine: the scaler skips the step and scales down.
-    _require_finite(value, 0.0 if accelerator.scaler else grad_norm)
+    require_finite(loss=value, gradient_norm=0.0 if accelerator.scaler else grad_norm)
     if not _update(learner):
         _let_go(learner)
         raise ShortOfMemoryError
     if not accelerator.optimizer_step_was_skipped:
         learner.scheduler.step()
     learner.optimizer.zero_grad()
+    if accelerator.scaler:
+        require_loss_scale(float(accelerator.scaler.get_scale()))
     return StepResult(value, grad_norm, lr, sum(batch.tokens for batch in batches))
 
 
@@ -247,11 +249,3 @@ def _let_go(learner: Learner) -> None:
         learner.fast.close()
     gc.collect()
     torch.cuda.empty_cache()
-
-
-def _require_finite(loss: float, grad_norm: float) -> None:
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise RunError(
-            f"the training diverged: loss {loss}, gradient norm {grad_norm}",
-            mend="lower training.learning_rate, or raise training.warmup_ratio",
-        )

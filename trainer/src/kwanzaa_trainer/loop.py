@@ -15,6 +15,7 @@ from kwanzaa_trainer.batches import collate, micro_batches
 from kwanzaa_trainer.charts import Charts
 from kwanzaa_trainer.data import DataSet
 from kwanzaa_trainer.evaluate import eval_loss, perplexity
+from kwanzaa_trainer.guard import require_finite, require_progress
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.learner import Learner, StepResult, measuring, take_step
 from kwanzaa_trainer.manifest import Shelf
@@ -165,7 +166,8 @@ def _shelve(run: Training, name: CheckpointName, files: list[Path]) -> str:
 
 def _save_is_due(run: Training, *, is_best: bool) -> bool:
     step = run.progress.step
-    if run.saved_at == step:
+    # A run that is running away keeps its last good checkpoint as its newest one.
+    if run.saved_at == step or run.progress.steps_astray:
         return False
     if run.clock.monotonic() - run.last_save >= _save_every_s(run):
         return True
@@ -204,6 +206,7 @@ def _evaluate_if_due(run: Training) -> bool:
     )
     if loss is None:
         return False  # interrupted: resumption evaluates this step again
+    require_finite(eval_loss=loss)
     is_best = note_eval(progress, loss, _early_stopping(run.config))
     _report_eval(run, loss, is_best=is_best)
     return is_best
@@ -263,6 +266,7 @@ def _step(run: Training) -> None:
     progress.train_s += took_s
     progress.note_loss(result.loss)
     run.longest_step_s = max(run.longest_step_s, took_s)
+    require_progress(progress.steps_astray, result.loss, progress.first_loss)
     run.step_s = took_s if run.step_s is None else 0.9 * run.step_s + 0.1 * took_s
     _report_step(run, result, tokens_per_second=result.tokens / took_s)
 

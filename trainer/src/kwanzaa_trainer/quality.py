@@ -185,7 +185,7 @@ def _refuses(document: Mapping[str, Any] | None, text: str) -> bool:
     answer = None if document is None else document.get("answer")
     completeness = answer.get("completeness") if isinstance(answer, dict) else None
     if completeness is not None:
-        return completeness == _REFUSED
+        return bool(completeness == _REFUSED)
     return _REFUSAL.search(text) is not None
 
 
