@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from types import FrameType
 
 from kwanzaa_compute.clock import Clock
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # And torch's allocator: with pieces of a fixed size a tenth of a small card lies idle in gaps.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    _see_one_gpu(os.environ)
     try:
         settings = Settings.from_environment(words[1])
         store = open_store(words[1])
@@ -37,6 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return run_attempt(store, settings, Clock(), _stop_on_signals())
+
+
+def _see_one_gpu(environ: MutableMapping[str, str]) -> None:
+    """Under torchrun each process sees its own GPU alone, as number 0; before torch is imported."""
+    place = environ.get("LOCAL_RANK")
+    if place is None or int(environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    seen = environ.get("CUDA_VISIBLE_DEVICES")
+    devices = seen.split(",") if seen else []
+    if devices or seen is None:
+        environ["CUDA_VISIBLE_DEVICES"] = devices[int(place)] if devices else place
+    environ["LOCAL_RANK"] = "0"
 
 
 def _stop_on_signals() -> Stop:

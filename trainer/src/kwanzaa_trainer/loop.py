@@ -25,6 +25,7 @@ from kwanzaa_trainer.packing import Row
 from kwanzaa_trainer.progress import EarlyStopping, Progress, note_eval
 from kwanzaa_trainer.schedule import Schedule
 from kwanzaa_trainer.stopping import StoppedError, StopWatch
+from kwanzaa_trainer.team import Team
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +86,11 @@ class Training:
     interruptions_per_h: float = 0.0
 
     @property
+    def team(self) -> Team:
+        """The processes that learn together."""
+        return self.learner.team
+
+    @property
     def device(self) -> "torch.device":
         """Where the learner computes."""
         return self.learner.accelerator.device  # type: ignore[no-any-return]
@@ -113,9 +119,11 @@ def learn(run: Training) -> None:
         is_best = _evaluate_if_due(run)
         if run.is_finished and not _owes_an_evaluation(run):
             break  # even where a stop was asked for: what is left costs less than another machine
-        if reason := run.watch.reason():
+        # One process decides for all: what depends on the clock or on signals differs among them.
+        reason, is_due = run.team.agreed((run.watch.reason(), _save_is_due(run, is_best=is_best)))
+        if reason:
             _stop(run, reason)
-        if _save_is_due(run, is_best=is_best):
+        if is_due:
             save(run)
         _step(run)
     if run.saved_at != run.progress.step:
@@ -125,8 +133,17 @@ def learn(run: Training) -> None:
 def save(run: Training) -> bool:
     """Writes a checkpoint of this very step; False where the store would not have it.
 
-    That is said and not raised: the next interval tries again.
+    That is said and not raised: the next interval tries again. Of a team the leader writes it, and
+    the others wait for what came of it.
     """
+    is_stored = run.team.agreed(_save(run) if run.team.leads else False)
+    run.progress.best_checkpoint = run.team.agreed(run.progress.best_checkpoint)
+    if is_stored:
+        run.saved_at = run.progress.step
+    return is_stored
+
+
+def _save(run: Training) -> bool:
     name = CheckpointName(run.progress.step, run.attempt)
     best_before = run.progress.best_checkpoint
     if run.config.checkpointing.load_best_model_at_end and run.progress.best_step == name.step > 0:
@@ -140,7 +157,6 @@ def save(run: Training) -> bool:
         run.progress.best_checkpoint = best_before
         run.journal.say("checkpoint_failed", f"checkpoint not stored: {wrong}", level="warning")
         return False
-    run.saved_at = run.progress.step
     took_s = run.save_s = run.clock.monotonic() - started
     run.journal.say("checkpoint", f"checkpoint {name} stored", name=str(name), save_s=took_s)
     run.journal.progress(TrainingPhase.SAVE, checkpoint=str(name), save_s=took_s)
@@ -203,6 +219,7 @@ def _evaluate_if_due(run: Training) -> bool:
         pad_id=run.pad_id,
         measure=measuring(run.learner),
         go_on=lambda: _is_evaluating(run),
+        team=run.team,
     )
     if loss is None:
         return False  # interrupted: resumption evaluates this step again
@@ -247,7 +264,7 @@ def _report_eval(run: Training, loss: float, *, is_best: bool) -> None:
 def _step(run: Training) -> None:
     """One optimizer step, from its rows to its line in the log."""
     progress, samples = run.progress, run.train.data.samples
-    rows = run.schedule.rows_of(progress.step)
+    rows = run.team.share(run.schedule.rows_of(progress.step))
     pieces = micro_batches(rows, run.footing.rows)
     started = run.clock.monotonic()
     batches = [

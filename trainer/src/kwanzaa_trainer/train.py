@@ -12,7 +12,7 @@ from kwanzaa_compute.store.checkpoints import CheckpointName, fetch_checkpoint
 from kwanzaa_compute.store.folder import Done, TrainingPhase
 from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.answering import Answerer, answer, as_lines, judge, words
-from kwanzaa_trainer.charts import make_charts
+from kwanzaa_trainer.charts import Charts, make_charts
 from kwanzaa_trainer.data import DataSet, Reader
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
 from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
@@ -44,6 +44,8 @@ class Carried:
 def train(site: Site) -> Done:
     """Trains the run in the store to its end; returns its done marker, not yet written.
 
+    In a team only the leader's marker holds anything; the others' work ends with the learning.
+
     Raises `StoppedError` after a checkpoint where it was asked to stop, `UsageError` for a config,
     data or base that cannot be used, `CheckpointError` where none can be trusted, `StoreError` and
     OSError for what another try may mend.
@@ -54,11 +56,14 @@ def train(site: Site) -> Done:
     )
     _say_what_is_not_done(site, inputs.config)
     _set_threads(site)
+    team = site.settings.team
+    team.meet()
     carried: Carried | None = None
     while True:
         loaded = load(site, inputs, None if carried is None else carried.footing)
         training = _prepare(site, inputs, loaded, carried)
         _take_up(site, training, carried)
+        team.vary_randomness(inputs.config.run.seed, training.progress.step)
         try:
             learn(training)
             break
@@ -67,6 +72,9 @@ def train(site: Site) -> Done:
         # A fresh base will not fit beside this one, so nothing may refer to it any more.
         del loaded, training
         give_memory_back()
+    team.part()
+    if not team.leads:
+        return Done(training.attempt, training.progress.step, {})
     _take_best(site, training)
     return _report(site, inputs, loaded, training)
 
@@ -114,6 +122,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
             loaded.precision,
             loaded.device,
             fast=loaded.fast,
+            team=site.settings.team,
         ),
         case=loaded.case,
         footing=loaded.footing,
@@ -130,7 +139,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
         ),
         scratch=site.work,
         journal=site.journal,
-        charts=make_charts(config, site.work),
+        charts=make_charts(config, site.work) if site.settings.team.leads else Charts(None),
         watch=StopWatch(site.stop, site.folder, attempt, interval_s, site.clock),
         clock=site.clock,
         interruptions_per_h=site.settings.interruptions_per_h,
@@ -185,6 +194,7 @@ def _resume(site: Site, training: Training) -> None:
         lambda text: site.journal.say("damaged_checkpoint", text, level="warning"),
         training.shelf.point,
     )
+    site.settings.team.require_alike(str(name), "checkpoint")
     if name is None:
         return
     saved = checkpoint.read(folder)
@@ -369,7 +379,8 @@ def _say_what_is_not_done(site: Site, config: TrainingConfig) -> None:
     wishes = {
         "training.optim: there is no GPU memory to page, so states stay in plain memory": on_cpu
         and config.training.optim.startswith("paged_"),
-        "hardware.num_gpus: this trainer uses the first GPU only": not on_cpu
+        "hardware.num_gpus: a process alone uses the first GPU only": not on_cpu
+        and site.settings.team.size == 1
         and torch.cuda.device_count() > 1,
     }
     for text, applies in wishes.items():
