@@ -44,7 +44,9 @@ def train_in_two(run: Any, attempt: int = 1) -> None:
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("-m", "kwanzaa_trainer", "run", run.url),
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT_S)
+    done = subprocess.run(  # noqa: PLW1510 -- its stderr is shown where it failed
+        command, env=environment, capture_output=True, timeout=LIMIT_S
+    )
     assert done.returncode == 0, done.stderr.decode()[-3000:]
 
 
