@@ -8,7 +8,7 @@ import pytest
 
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import RunError
-from kwanzaa_trainer import checkpoint
+from kwanzaa_trainer import checkpoint, loop
 from kwanzaa_trainer.guard import RUNAWAY_STEPS, require_loss_scale
 from kwanzaa_trainer.learner import make_learner
 from kwanzaa_trainer.model import Base, attach_adapter, load_base
@@ -106,6 +106,30 @@ def test_an_adapter_that_holds_no_numbers_is_never_written(
         checkpoint.write(tmp_path / "checkpoint", learner, Progress(), {})
     assert name in caught.value.message
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_memory_that_goes_bad_under_the_base_costs_only_the_steps_since_the_last_checkpoint(
+    make_run: Any, torch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = loop.take_step
+
+    def flips_a_bit(learner: Any, batches: Any) -> Any:
+        result = take_step(learner, batches)
+        if learner.scheduler.last_epoch == 3:
+            weight = next(p for p in learner.model.parameters() if not p.requires_grad)
+            weight.data.view(torch.uint8).reshape(-1)[5] ^= 1
+        return result
+
+    run = make_run(training={"max_steps": 4}, checkpointing={"save_steps": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", flips_a_bit)
+        assert run.train() == 1
+    failure = run.folder.failure(1)
+    assert "changed in memory by step 4" in failure.message
+    assert failure.retryable
+    assert failure.bad_machine
+    assert run.checkpoints() == ["ckpt-2-1"]
+    assert run.train(attempt=2) == 0, run.complaints()
 
 
 def test_a_few_steps_astray_are_forgiven() -> None:

@@ -248,10 +248,12 @@ def _update(learner: Learner) -> bool:
     before = [p.detach().cpu() for p in learner.parameters.values()] if is_first else []
     try:
         learner.optimizer.step()
+        fits = True
     except torch.OutOfMemoryError:
         if not is_first:
             raise
-    else:
+        fits = False
+    if not is_first or not any(learner.team.sums(float(not fits))):
         return True
     inner.state.clear()
     with torch.no_grad():

@@ -20,8 +20,9 @@ from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.learner import Learner, StepResult, measuring, take_step
 from kwanzaa_trainer.manifest import Shelf
 from kwanzaa_trainer.memory import Case, Footing, ShortOfMemoryError, lower
-from kwanzaa_trainer.model import set_recomputation
+from kwanzaa_trainer.model import base_checksum, set_recomputation
 from kwanzaa_trainer.packing import Row
+from kwanzaa_trainer.preflight import BadMachineError
 from kwanzaa_trainer.progress import EarlyStopping, Progress, note_eval
 from kwanzaa_trainer.schedule import Schedule
 from kwanzaa_trainer.stopping import StoppedError, StopWatch
@@ -73,6 +74,8 @@ class Training:
     clock: Clock
     case: Case
     footing: Footing
+    base_checksum: int | None = None
+    """What the frozen weights summed up to when they were loaded; None: not to be checked."""
     progress: Progress = field(default_factory=Progress)
     saved_at: int = -1
     """The step of the newest checkpoint that this attempt wrote or resumed from."""
@@ -136,11 +139,27 @@ def save(run: Training) -> bool:
     That is said and not raised: the next interval tries again. Of a team the leader writes it, and
     the others wait for what came of it.
     """
+    _require_sound_base(run)
     is_stored = run.team.agreed(_save(run) if run.team.leads else False)
     run.progress.best_checkpoint = run.team.agreed(run.progress.best_checkpoint)
     if is_stored:
         run.saved_at = run.progress.step
     return is_stored
+
+
+def _require_sound_base(run: Training) -> None:
+    """Raises `BadMachineError` where a frozen weight has changed in any process's memory.
+
+    Nothing writes there, so the memory is bad: the run goes on from its last checkpoint, elsewhere.
+    """
+    if run.base_checksum is None:
+        return
+    has_changed = base_checksum(run.learner.model) != run.base_checksum
+    if any(run.team.sums(float(has_changed))):
+        raise BadMachineError(
+            f"the base model's weights have changed in memory by step {run.progress.step}",
+            mend="nothing; the run goes on from its last checkpoint on another machine",
+        )
 
 
 def _save(run: Training) -> bool:

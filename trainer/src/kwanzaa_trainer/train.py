@@ -21,7 +21,7 @@ from kwanzaa_trainer.loading import Loaded, give_memory_back, load
 from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, learn
 from kwanzaa_trainer.manifest import Shelf, newest_verified
 from kwanzaa_trainer.memory import Footing
-from kwanzaa_trainer.model import base_sha256
+from kwanzaa_trainer.model import base_checksum, base_sha256
 from kwanzaa_trainer.packing import Row, one_by_one, pack
 from kwanzaa_trainer.report import Report, upload_adapter, write_adapter, write_documents
 from kwanzaa_trainer.schedule import plan_schedule
@@ -124,6 +124,9 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
             fast=loaded.fast,
             team=site.settings.team,
         ),
+        base_checksum=base_checksum(loaded.model)
+        if config.checkpointing.verify_base_weights_unchanged
+        else None,
         case=loaded.case,
         footing=loaded.footing,
         schedule=schedule,
