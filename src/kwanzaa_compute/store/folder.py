@@ -9,6 +9,7 @@ input/base/...              the base model, where it is a folder of the user's
 code/<sha256>.zip           the library and the trainer, for machines that have neither
 checkpoints/ckpt-<step>-<attempt>/{state.safetensors,state.json,manifest.json}
 attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, failure.json
+attempts/<n>/answers.jsonl, gpu.csv, tensorboard/...    for people; nothing reads them
 stop.json                   the watcher's wish: checkpoint, then exit
 resume.json                 the user's wish: from which checkpoint to go on
 adapter/...                 the finished adapter

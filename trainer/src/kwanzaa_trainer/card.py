@@ -16,6 +16,7 @@ FIGURES = (
     ("steps", "optimizer steps"),
     ("tokens", "tokens read"),
     ("train_s", "seconds of training"),
+    ("energy_wh", "energy of the GPU in Wh"),
     ("precision", "precision"),
 )
 

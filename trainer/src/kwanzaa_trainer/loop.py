@@ -16,6 +16,7 @@ from kwanzaa_trainer.charts import Charts
 from kwanzaa_trainer.data import DataSet
 from kwanzaa_trainer.evaluate import eval_loss, perplexity
 from kwanzaa_trainer.guard import require_finite, require_progress
+from kwanzaa_trainer.health import Health
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.learner import Learner, StepResult, measuring, take_step
 from kwanzaa_trainer.manifest import Shelf
@@ -74,6 +75,8 @@ class Training:
     clock: Clock
     case: Case
     footing: Footing
+    health: Health | None = None
+    """The watch over the GPU; None where there is none."""
     base_checksum: int | None = None
     """What the frozen weights summed up to when they were loaded; None: not to be checked."""
     progress: Progress = field(default_factory=Progress)
@@ -179,9 +182,17 @@ def _save(run: Training) -> bool:
     took_s = run.save_s = run.clock.monotonic() - started
     run.journal.say("checkpoint", f"checkpoint {name} stored", name=str(name), save_s=took_s)
     run.journal.progress(TrainingPhase.SAVE, checkpoint=str(name), save_s=took_s)
-    run.charts.upload(run.shelf.store, f"attempts/{run.attempt}/tensorboard", run.journal)
+    carry_curves(run)
     run.journal.flush()
     return True
+
+
+def carry_curves(run: Training) -> None:
+    """Charts and the GPU's health into the store, as far as they have come."""
+    store, folder = run.shelf.store, f"attempts/{run.attempt}"
+    run.charts.upload(store, f"{folder}/tensorboard", run.journal)
+    if run.health is not None:
+        run.health.upload(store, f"{folder}/gpu.csv", run.journal)
 
 
 def _shelve(run: Training, name: CheckpointName, files: list[Path]) -> str:
@@ -271,7 +282,7 @@ def _report_eval(run: Training, loss: float, *, is_best: bool) -> None:
     run.journal.say("eval", f"step {step}: eval loss {loss:.4f}{best}", step=step, loss=loss)
     run.journal.metric("eval", step, loss, perplexity=words, tokens=run.progress.tokens)
     run.charts.add("eval", step, loss=loss, perplexity=words)
-    run.charts.upload(run.shelf.store, f"attempts/{run.attempt}/tensorboard", run.journal)
+    carry_curves(run)
     run.journal.progress(TrainingPhase.EVAL, eval_loss=loss)
     if run.progress.is_stopped_early:
         patience = run.config.training.early_stopping.patience
@@ -300,6 +311,8 @@ def _step(run: Training) -> None:
     progress.epoch, progress.row = run.schedule.position(progress.step)
     progress.tokens += result.tokens
     progress.train_s += took_s
+    if run.health is not None:
+        progress.energy_wh += run.health.look(progress.step)
     progress.note_loss(result.loss)
     run.longest_step_s = max(run.longest_step_s, took_s)
     require_progress(progress.steps_astray, result.loss, progress.first_loss)

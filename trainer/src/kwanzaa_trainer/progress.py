@@ -20,6 +20,8 @@ class Progress:
     train_s: float = 0.0
     """Seconds spent in optimizer steps, over all attempts."""
     first_loss: float | None = None
+    energy_wh: float = 0.0
+    """What the GPU drew while the run learned, over all attempts; 0 where none counts it."""
     last_loss: float | None = None
     steps_astray: int = 0
     """Steps in a row whose loss was far above the first one."""
@@ -46,7 +48,7 @@ class Progress:
 
         What earlier versions did not count is taken as not counted yet.
         """
-        older = {"first_loss": None, "steps_astray": 0} | raw
+        older = {"first_loss": None, "steps_astray": 0, "energy_wh": 0.0} | raw
         return cls(**{field.name: older[field.name] for field in fields(cls)})
 
     def note_loss(self, loss: float) -> None:

@@ -15,10 +15,11 @@ from kwanzaa_trainer.answering import Answerer, answer, as_lines, judge, words
 from kwanzaa_trainer.charts import Charts, make_charts
 from kwanzaa_trainer.data import DataSet, Reader
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
+from kwanzaa_trainer.health import watch_gpu
 from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
 from kwanzaa_trainer.learner import make_learner
 from kwanzaa_trainer.loading import Loaded, give_memory_back, load
-from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, learn
+from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, carry_curves, learn
 from kwanzaa_trainer.manifest import Shelf, newest_verified
 from kwanzaa_trainer.memory import Footing
 from kwanzaa_trainer.model import base_checksum, base_sha256
@@ -124,6 +125,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
             fast=loaded.fast,
             team=site.settings.team,
         ),
+        health=watch_gpu(site.clock) if site.settings.team.leads else None,
         base_checksum=base_checksum(loaded.model)
         if config.checkpointing.verify_base_weights_unchanged
         else None,
@@ -253,9 +255,7 @@ def _report(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> D
         text = f"artifacts.include_files: nothing here makes {', '.join(unknown)}"
         site.journal.say("unknown_files", text, level="warning")
     files = upload_adapter(site.folder.store, folder)
-    training.charts.upload(
-        site.folder.store, f"attempts/{training.attempt}/tensorboard", site.journal
-    )
+    carry_curves(training)
     training.charts.close()
     return Done(training.attempt, training.progress.step, files, summary)
 
@@ -278,6 +278,7 @@ def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, An
         "stopped_early": progress.is_stopped_early,
         "tokens": progress.tokens,
         "train_s": progress.train_s,
+        "energy_wh": progress.energy_wh or None,
         "base_sha256": loaded.base_sha256,
         "base": training.identity["base"],
         "train_data_sha256": inputs.train_sha256,
