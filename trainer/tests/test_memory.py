@@ -111,7 +111,7 @@ def test_a_run_that_is_short_of_memory_goes_on_with_what_fits_and_loses_nothing(
     gradients, calls = getattr(learner, name), []
 
     def short_at_the_second(*arguments: Any) -> Any:
-        calls.append(len(arguments[-1]))
+        calls.append(len(arguments[-2]))  # the micro-batches
         made = gradients(*arguments)
         if len(calls) == 2:
             raise torch.OutOfMemoryError

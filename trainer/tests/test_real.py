@@ -31,7 +31,11 @@ def test_the_first_users_files_train_unchanged(make_run: Any, torch: Any, tmp_pa
     summary = run.done().summary
     assert summary["skipped"]["train"]["count"] < 107 / 2
     assert summary["tokens"] > 1000
-    assert any("only loss and perplexity" in e["message"] for e in run.events("not_applied"))
+    assert summary["quality"]["asked"] > 0
+    assert set(summary["quality"]["rates"]) == {
+        *("json_valid_rate", "citation_coverage_rate"),
+        *("refusal_correctness_rate", "retrieval_groundedness_rate"),
+    }
     assert b"allenai/OLMo-7B-Instruct-hf" in run.store.get("adapter/README.md")
 
 

@@ -156,8 +156,28 @@ def _show_learnt(screen: Screen, summary: Mapping[str, Any]) -> None:
     elif number(summary.get("train_loss")) is not None:
         screen.write(f"  train loss {figure(summary.get('train_loss'))}")
     steps, seconds = summary.get("steps"), number(summary.get("train_s"))
+    _show_quality(screen, summary.get("quality"))
     early = ", stopped early" if summary.get("stopped_early") is True else ""
     screen.write(f"  steps      {clean(steps)} in {duration(seconds)}{early}")
+
+
+def _show_quality(screen: Screen, quality: Any) -> None:
+    """The share that each metric of generated answers reached, and which targets were missed."""
+    if not isinstance(quality, dict) or not isinstance(quality.get("rates"), dict):
+        return
+    missed, targets = quality.get("missed"), quality.get("targets")
+    for name, rate in quality["rates"].items():
+        if (value := number(rate)) is None:
+            continue
+        label = str(name).removesuffix("_rate").replace("_", " ")
+        line = f"  quality    {clean(label)} {100 * value:.0f} %"
+        target = number(targets.get(name)) if isinstance(targets, dict) else None
+        is_missed = isinstance(missed, list) and name in missed
+        short = f", below its target of {100 * target:.0f} %" if is_missed and target else ""
+        screen.write(line + short, "yellow" if is_missed else "")
+    if quality.get("answered") != quality.get("asked"):
+        answered, asked = clean(quality.get("answered")), clean(quality.get("asked"))
+        screen.write(f"  quality    only {answered} of {asked} were answered, so no target counts")
 
 
 def _show_sample(screen: Screen, sample: Any) -> None:

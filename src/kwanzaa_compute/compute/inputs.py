@@ -10,6 +10,7 @@ from kwanzaa_compute.errors import ConfigError, DataError
 from kwanzaa_compute.market.workload import TextSize
 from kwanzaa_compute.store import RunFolder, Store
 from kwanzaa_compute.store.folder import (
+    ANSWER_SCHEMA,
     BASE_MODEL,
     CONFIG,
     EVAL_DATA,
@@ -205,6 +206,8 @@ def upload(store: Store, loaded: LoadedConfig, files: DataFiles, base: Path | No
     store.upload(files.train, TRAIN_DATA)
     if files.eval is not None:
         store.upload(files.eval, EVAL_DATA)
+    if files.answer_schema is not None:
+        store.upload(files.answer_schema, ANSWER_SCHEMA)
     if base is not None:
         for path, name in relative_paths(base):
             store.upload(path, f"{BASE_MODEL}/{name}")

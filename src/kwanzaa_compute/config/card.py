@@ -18,6 +18,7 @@ FIGURES = (
     ("steps", "optimizer steps"),
     ("tokens", "tokens read"),
     ("train_s", "seconds of training"),
+    ("energy_wh", "energy of the GPU in Wh"),
     ("precision", "precision"),
 )
 
@@ -66,6 +67,7 @@ def model_card(
             "",
             _table({k: _short(v) for k, v in figures.items()}),
             "",
+            *_quality(summary.get("quality")),
             *costs,
             "## Loading",
             "",
@@ -102,6 +104,26 @@ def _base(config: TrainingConfig) -> str:
     """The base model's name; of a folder its last part: where it lay is nobody's business."""
     name = config.model.native_base_model_id
     return name if _is_on_the_hub(config) else PurePath(name).name
+
+
+def _quality(found: Mapping[str, Any] | None) -> list[str]:
+    """What its answers to the evaluation data are worth; nothing where none were generated."""
+    if not found:
+        return []
+    reached = {
+        name.removesuffix("_rate").replace("_", " "): _reached(name, found)
+        for name in found["rates"]
+    }
+    answered = f"Measured on {found['answered']} of {found['asked']} generated answers"
+    return ["## Quality", "", _table(reached), "", f"{answered}.", ""]
+
+
+def _reached(name: str, found: Mapping[str, Any]) -> str:
+    rate, target = found["rates"][name], found["targets"][name]
+    if rate is None:
+        return "nothing to count"
+    missed = ", **missed**" if name in (found["missed"] or ()) else ""
+    return f"{100 * rate:.1f} %" + (f" (target {100 * target:g} %{missed})" if target else "")
 
 
 def _header(config: TrainingConfig) -> dict[str, Any]:

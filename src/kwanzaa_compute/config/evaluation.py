@@ -1,6 +1,6 @@
 """The sections that say how a run is judged and saved: evaluation and checkpointing."""
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -10,14 +10,21 @@ Metric = Literal[
     "loss",
     "perplexity",
     "json_valid_rate",
+    "schema_compliance_rate",
     "citation_coverage_rate",
+    "citation_accuracy_rate",
     "refusal_correctness_rate",
     "retrieval_groundedness_rate",
 ]
 
+READ_OFF_THE_LOSS: Final = frozenset({"loss", "perplexity"})
+"""The metrics that need no generated answers."""
+
+Share = Annotated[Real, Field(ge=0, le=1)]
+
 
 class GenerationSection(Section):
-    """How answers would be generated during evaluation."""
+    """How answers to the evaluation data are generated, once, when training has ended."""
 
     temperature: Real = Field(default=1.0, ge=0, le=10, description="Sampling temperature.")
     top_p: Real = Field(default=1.0, gt=0, le=1, description="Nucleus sampling: probability kept.")
@@ -30,6 +37,40 @@ class GenerationSection(Section):
     )
     repetition_penalty: Real = Field(
         default=1.0, gt=0, le=10, description="Above 1 discourages repetition."
+    )
+    batch_size: Whole = Field(
+        default=8,
+        ge=1,
+        le=1024,
+        description="Answers generated at a time; less if memory is short.",
+    )
+    max_samples: Whole | None = Field(
+        default=200,
+        ge=1,
+        le=1_000_000,
+        description="Answer only the first so many samples of data.eval_file; null: all.",
+    )
+
+
+class TargetsSection(Section):
+    """The share that each metric must reach, from 0 to 1; null sets no target.
+
+    A missed target is told wherever the run's result is; the adapter is delivered all the same.
+    """
+
+    json_valid_rate: Share | None = Field(default=0.95, description="Replies that are JSON.")
+    schema_compliance_rate: Share | None = Field(
+        default=None, description="Replies that follow data.answer_schema_file."
+    )
+    citation_coverage_rate: Share | None = Field(default=0.85, description="Replies that cite.")
+    citation_accuracy_rate: Share | None = Field(
+        default=None, description="Citations of a document that was given."
+    )
+    refusal_correctness_rate: Share | None = Field(
+        default=0.80, description="Refusals where, and only where, the sample refuses."
+    )
+    retrieval_groundedness_rate: Share | None = Field(
+        default=None, description="Replies that name the given documents and no others."
     )
 
 
@@ -47,6 +88,9 @@ class EvaluationSection(Section):
     )
     generation: GenerationSection = Field(
         default_factory=GenerationSection, description=GenerationSection.__doc__
+    )
+    targets: TargetsSection = Field(
+        default_factory=TargetsSection, description=TargetsSection.__doc__
     )
 
 

@@ -1,5 +1,6 @@
 """Find the files that a config names."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ class DataFiles:
 
     train: Path
     eval: Path | None
+    answer_schema: Path | None = None
+    """The JSON Schema of answers, where replies are held against it."""
 
 
 def resolve_file(name: str, config_path: Path, *, key: str, line: int | None = None) -> Path:
@@ -41,13 +44,37 @@ def check_data_files(loaded: LoadedConfig) -> DataFiles:
     The evaluation file is looked for only where the config evaluates at all.
     """
     evaluated = loaded.config.data.eval_file if loaded.config.evaluates else None
+    config = loaded.config
+    held_against = "schema_compliance_rate" in config.answer_metrics
+    schema = config.data.answer_schema_file if held_against else None
     return DataFiles(
         train=_found(loaded, "data.train_file", loaded.config.data.train_file),
         eval=_found(loaded, "data.eval_file", evaluated) if evaluated is not None else None,
+        answer_schema=None if schema is None else _schema(loaded, schema),
     )
 
 
-def _found(loaded: LoadedConfig, key: str, name: str) -> Path:
+def _schema(loaded: LoadedConfig, name: str) -> Path:
+    """A file that holds a JSON object at least: whether it is a schema, the trainer checks."""
+    key = "data.answer_schema_file"
+    path = _found(loaded, key, name, mend="put a JSON Schema into it")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{key}: {path} is not a JSON object",
+            file=loaded.path,
+            line=loaded.line_of(key),
+            mend="put a JSON Schema into it",
+        )
+    return path
+
+
+def _found(
+    loaded: LoadedConfig, key: str, name: str, *, mend: str = "put one JSON object on each line"
+) -> Path:
     line = loaded.line_of(key)
     path = resolve_file(name, loaded.path, key=key, line=line)
     try:
@@ -65,6 +92,6 @@ def _found(loaded: LoadedConfig, key: str, name: str) -> Path:
             f"{key}: {path} is empty",
             file=loaded.path,
             line=line,
-            mend="put one JSON object on each line",
+            mend=mend,
         )
     return path

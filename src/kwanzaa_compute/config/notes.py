@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from kwanzaa_compute.config.evaluation import READ_OFF_THE_LOSS
 from kwanzaa_compute.config.loading import LoadedConfig
 from kwanzaa_compute.config.schema import TrainingConfig
 
@@ -28,8 +29,6 @@ def _always(_: TrainingConfig) -> bool:
 
 _Asks = Callable[[TrainingConfig], bool]
 
-_APPLIED_METRICS: Final = frozenset({"loss", "perplexity"})
-
 _OWN_FILE = "not read: the keys of this file count, and every one of them is checked"
 _IN_MEMORY = "not applied: the data is prepared once, in memory, so there is nothing to load ahead"
 _PREPARED_ONCE = (
@@ -38,6 +37,15 @@ _PREPARED_ONCE = (
 _NOT_REPORTED = (
     "not applied: this version reports to TensorBoard and to files in the run's folder only"
 )
+
+_NO_ANSWERS = "not applied: no metric that is measured here needs generated answers"
+
+
+def _not_measured(config: TrainingConfig) -> list[str]:
+    """Metrics that are asked for and have nothing to be measured on."""
+    measured = {*READ_OFF_THE_LOSS, *config.answer_metrics}
+    return [metric for metric in config.evaluation.metrics if metric not in measured]
+
 
 NOT_APPLIED: Final[Mapping[str, tuple[_Asks, str]]] = {
     "run.dataloader_num_workers": (lambda c: c.run.dataloader_num_workers > 0, _IN_MEMORY),
@@ -82,17 +90,15 @@ NOT_APPLIED: Final[Mapping[str, tuple[_Asks, str]]] = {
         _PREPARED_ONCE,
     ),
     "data.answer_schema_file": (
-        lambda c: c.data.answer_schema_file is not None,
-        "not applied: answers are not generated during evaluation in this version",
+        lambda c: (
+            c.data.answer_schema_file is not None
+            and "schema_compliance_rate" not in c.answer_metrics
+        ),
+        "not applied: evaluation.metrics does not ask for schema_compliance_rate",
     ),
-    "evaluation.metrics": (
-        lambda c: bool(set(c.evaluation.metrics) - _APPLIED_METRICS),
-        "",
-    ),
-    "evaluation.generation": (
-        _always,
-        "not applied: answers are not generated during evaluation in this version",
-    ),
+    "evaluation.metrics": (lambda c: bool(_not_measured(c)), ""),
+    "evaluation.generation": (lambda c: not c.answer_metrics, _NO_ANSWERS),
+    "evaluation.targets": (lambda c: not c.answer_metrics, _NO_ANSWERS),
     "artifacts.versioning": (
         lambda c: c.artifacts.versioning.enabled,
         "not applied: every run has a name of its own, and your git repository is never touched",
@@ -170,11 +176,13 @@ def _not_applied(loaded: LoadedConfig) -> Iterator[Note]:
 
 
 def _metrics(config: TrainingConfig) -> str:
-    left_out = [metric for metric in config.evaluation.metrics if metric not in _APPLIED_METRICS]
-    return (
-        f"{', '.join(left_out)} not measured: they need generated answers, which this version"
-        " does not make during evaluation; loss and perplexity are measured"
-    )
+    if not config.evaluates:
+        why = "nothing is evaluated"
+    elif config.data.format == "text_jsonl":
+        why = "text_jsonl holds no questions to answer"
+    else:
+        why = "data.answer_schema_file is not set"
+    return f"{', '.join(_not_measured(config))} not measured: {why}"
 
 
 def _without_evaluation(loaded: LoadedConfig) -> Iterator[Note]:

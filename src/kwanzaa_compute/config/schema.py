@@ -8,7 +8,11 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from kwanzaa_compute.config.consistency import conflicts, with_twins_filled
-from kwanzaa_compute.config.evaluation import CheckpointingSection, EvaluationSection
+from kwanzaa_compute.config.evaluation import (
+    READ_OFF_THE_LOSS,
+    CheckpointingSection,
+    EvaluationSection,
+)
 from kwanzaa_compute.config.fields import Section
 from kwanzaa_compute.config.outcome import (
     ArtifactsSection,
@@ -110,6 +114,19 @@ class TrainingConfig(Section):
     def evaluates(self) -> bool:
         """Whether anything is evaluated: there is a file for it and a strategy other than no."""
         return self.data.eval_file is not None and self.evaluation.strategy != "no"
+
+    @property
+    def answer_metrics(self) -> tuple[str, ...]:
+        """The metrics to measure on generated answers; none where nothing can be asked."""
+        if not self.evaluates or self.data.format == "text_jsonl":
+            return ()
+        wanted = dict.fromkeys(self.evaluation.metrics)
+        return tuple(
+            metric
+            for metric in wanted
+            if metric not in READ_OFF_THE_LOSS
+            and (metric != "schema_compliance_rate" or self.data.answer_schema_file is not None)
+        )
 
     @property
     def writes_tensorboard(self) -> bool:

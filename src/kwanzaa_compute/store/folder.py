@@ -4,10 +4,12 @@ run.json                    who owns the run, its cap, its attempts (written bef
 input/config.json           the effective TrainingConfig (JSON, no secrets)
 input/training.yaml         the user's file, as it was
 input/train.jsonl, eval.jsonl
+input/answer_schema.json    the JSON Schema of answers, where replies are held against it
 input/base/...              the base model, where it is a folder of the user's
 code/<sha256>.zip           the library and the trainer, for machines that have neither
 checkpoints/ckpt-<step>-<attempt>/{state.safetensors,state.json,manifest.json}
 attempts/<n>/heartbeat.json, metrics.jsonl, log.jsonl, failure.json
+attempts/<n>/answers.jsonl, gpu.csv, tensorboard/...    for people; nothing reads them
 stop.json                   the watcher's wish: checkpoint, then exit
 resume.json                 the user's wish: from which checkpoint to go on
 adapter/...                 the finished adapter
@@ -34,6 +36,7 @@ CONFIG = "input/config.json"
 USER_YAML = "input/training.yaml"
 TRAIN_DATA = "input/train.jsonl"
 EVAL_DATA = "input/eval.jsonl"
+ANSWER_SCHEMA = "input/answer_schema.json"
 BASE_MODEL = "input/base"
 CODE = "code"
 CHECKPOINTS = "checkpoints"

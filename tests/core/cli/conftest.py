@@ -251,6 +251,13 @@ def learn(tmp_path: Path) -> Callable[[kc.Run], kc.Run]:
             "steps": 8,
             "train_s": 3.0,
             "perplexity": float("nan"),
+            "quality": {
+                "asked": 4,
+                "answered": 4,
+                "rates": {"json_valid_rate": 1.0, "citation_coverage_rate": 0.5, "x\x1b[31m": None},
+                "targets": {"json_valid_rate": 0.95, "citation_coverage_rate": 0.85},
+                "missed": ["citation_coverage_rate"],
+            },
             "sample": {"question": "Q?", "base": "hm", "adapter": "\x1b[31mA!\x1b]0;t\x07\n."},
         }
         files = {"adapter_model.safetensors": file_sha256(weights)}

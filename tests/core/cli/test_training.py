@@ -29,6 +29,8 @@ def test_a_run_whose_adapter_is_complete_ends_with_adapter_receipt_and_sample(
     assert result.code == 0
     assert f"{learnt.id}: done" in result.out
     assert "eval loss  2.000 -> 1.000  (-50 %)" in result.out
+    assert "quality    json valid 100 %\n" in result.out
+    assert "quality    citation coverage 50 %, below its target of 85 %\n" in result.out
     assert "steps      8 in 3 s" in result.out
     assert str(tmp_path / "adapter") in result.out
     assert re.search(r"^1 +local CPU +\d+ s +\$0.00 +\$0.00 ", result.out, re.MULTILINE)

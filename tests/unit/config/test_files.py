@@ -30,6 +30,27 @@ def test_files_beside_the_config_come_first(
     )
 
 
+ASKS_FOR_THE_SCHEMA = (
+    "  answer_schema_file: s.json\nevaluation:\n  metrics: [schema_compliance_rate]\n"
+)
+
+
+def test_the_schema_of_answers_is_found_where_replies_are_held_against_it(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "eval.jsonl", "s.json"):
+        (tmp_path / name).write_text("{}\n")
+    loaded = config_in(tmp_path, ASKS_FOR_THE_SCHEMA)
+    assert check_data_files(loaded).answer_schema == tmp_path / "s.json"
+    loaded = config_in(tmp_path, "  answer_schema_file: s.json\n")
+    assert check_data_files(loaded).answer_schema is None
+
+
+def test_a_schema_of_answers_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "eval.jsonl", "s.json"):
+        (tmp_path / name).write_text("[]\n")
+    with pytest.raises(DataError, match="not a JSON object"):
+        check_data_files(config_in(tmp_path, ASKS_FOR_THE_SCHEMA))
+
+
 def test_a_missing_file_names_its_line_and_both_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

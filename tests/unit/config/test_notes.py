@@ -27,9 +27,10 @@ def test_a_minimal_file_needs_no_notes(load_text: Load) -> None:
         (
             "evaluation:\n  metrics: [loss, json_valid_rate]\n",
             "evaluation.metrics",
-            "json_valid_rate",
+            "json_valid_rate not measured: nothing is evaluated",
         ),
-        ("evaluation:\n  generation:\n    top_k: 5\n", "evaluation.generation", "not generated"),
+        ("evaluation:\n  generation:\n    top_k: 5\n", "evaluation.generation", "no metric"),
+        ("evaluation:\n  targets:\n    json_valid_rate: 1\n", "evaluation.targets", "no metric"),
         ("artifacts:\n  versioning:\n    enabled: yes\n", "artifacts.versioning", "never touched"),
         ("publishing:\n  enabled: true\n", "publishing.enabled", "kwanzaa publish"),
         ("monitoring:\n  wandb:\n    enabled: true\n", "monitoring.wandb.enabled", "TensorBoard"),

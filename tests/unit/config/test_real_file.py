@@ -56,8 +56,6 @@ def test_the_real_file_is_answered_with_exactly_these_notes(real_file: Path) -> 
         ("adapter.adapter_config_path", 35),
         ("data.num_proc", 71),
         ("data.preprocessing_num_workers", 72),
-        ("evaluation.metrics", 115),
-        ("evaluation.generation", 124),
         ("artifacts.versioning", 150),
         ("monitoring.tensorboard.log_dir", 195),
         ("hardware", 211),

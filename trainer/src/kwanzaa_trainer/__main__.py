@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from types import FrameType
 
 from kwanzaa_compute.clock import Clock
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # And torch's allocator: with pieces of a fixed size a tenth of a small card lies idle in gaps.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    _see_one_gpu(os.environ)
     try:
         store = open_store(words[1])
         settings = Settings.from_environment(words[1], _numbered(os.environ, store))
@@ -45,6 +46,18 @@ def _numbered(environ: Mapping[str, str], store: Store) -> Mapping[str, str]:
     if environ.get("KWANZAA_ATTEMPT") != "next":
         return environ
     return {**environ, "KWANZAA_ATTEMPT": str(max(RunFolder(store).attempts(), default=0) + 1)}
+
+
+def _see_one_gpu(environ: MutableMapping[str, str]) -> None:
+    """Under torchrun each process sees its own GPU alone, as number 0; before torch is imported."""
+    place = environ.get("LOCAL_RANK")
+    if place is None or int(environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    seen = environ.get("CUDA_VISIBLE_DEVICES")
+    devices = seen.split(",") if seen else []
+    if devices or seen is None:
+        environ["CUDA_VISIBLE_DEVICES"] = devices[int(place)] if devices else place
+    environ["LOCAL_RANK"] = "0"
 
 
 def _stop_on_signals() -> Stop:

@@ -28,7 +28,8 @@ def run_attempt(store: Store, settings: Settings, clock: Clock, stop: Stop) -> i
     0, `failure.json` says why, where the store still takes it. A run that is done is left alone.
     """
     folder = RunFolder(store)
-    journal = Journal(folder, settings.attempt, settings.heartbeat_s, clock)
+    team = settings.team
+    journal = Journal(folder, settings.attempt, settings.heartbeat_s, clock, team.leads)
     try:
         return _run(folder, settings, journal, clock, stop)
     except Exception as error:  # noqa: BLE001 -- whatever it was, it must be said in the store
@@ -65,9 +66,10 @@ def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, 
         sys.stderr.write("this run is done already; nothing to do\n")
         return EXIT_DONE
     with _scratch(settings) as work:
-        if settings.expected is not None:
+        if settings.expected is not None and settings.team.leads:
             preflight(settings.expected, folder, settings.attempt, work)
         if names := folder.member_names():
+            _require_one_process(settings)
             done = train_members(folder, names, settings, work, journal, clock, stop)
         else:
             # Imported late: what is done needs no torch, and whatever breaks in it is told as well.
@@ -77,11 +79,21 @@ def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, 
             done = train(Site(folder, settings, work, journal, clock, stop))
     journal.say("finished", f"finished at step {done.step}", step=done.step)
     journal.flush()
+    if not settings.team.leads:
+        return EXIT_DONE
     try:
         folder.put_done(done)
     except StoreExistsError:
         journal.say("done_already", "another attempt finished first", level="warning")
     return EXIT_DONE
+
+
+def _require_one_process(settings: Settings) -> None:
+    if settings.team.size > 1:
+        raise UsageError(
+            "a run of several adapters starts one process a GPU by itself",
+            mend="start it without torchrun",
+        )
 
 
 def _fail(folder: RunFolder, journal: Journal, failure: Failure) -> int:
@@ -98,8 +110,10 @@ def _fail(folder: RunFolder, journal: Journal, failure: Failure) -> int:
 @contextmanager
 def _scratch(settings: Settings) -> Iterator[Path]:
     if settings.work is not None:
-        settings.work.mkdir(parents=True, exist_ok=True)
-        yield settings.work
+        team = settings.team
+        work = settings.work if team.size == 1 else settings.work / f"process-{team.rank}"
+        work.mkdir(parents=True, exist_ok=True)
+        yield work
         return
     with tempfile.TemporaryDirectory(prefix="kwanzaa-") as folder:
         yield Path(folder)

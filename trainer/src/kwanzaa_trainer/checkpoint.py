@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kwanzaa_compute.errors import CheckpointError, ConfigError
 from kwanzaa_compute.store.checkpoints import STATE, TENSORS
 from kwanzaa_trainer import randomness
+from kwanzaa_trainer.guard import require_sound
 from kwanzaa_trainer.learner import Learner
 from kwanzaa_trainer.progress import Progress
 
@@ -44,10 +45,14 @@ class Saved:
 
 
 def write(folder: Path, learner: Learner, progress: Progress, identity: Identity) -> list[Path]:
-    """Writes the checkpoint's files into a local folder; returns them."""
+    """Writes the checkpoint's files into a local folder; returns them.
+
+    Raises `RunError` where the adapter holds what is not a number: nothing is written then.
+    """
     import torch
     from safetensors.torch import save_file
 
+    require_sound(learner.parameters)
     folder.mkdir(parents=True, exist_ok=True)
     optimizer_tensors, optimizer_values = _optimizer_state(learner)
     rng_tensors, rng_values = randomness.capture()

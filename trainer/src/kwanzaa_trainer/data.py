@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.errors import DataError
 from kwanzaa_trainer.chat import ChatFormat, MarkedText, Span, parse_messages
+from kwanzaa_trainer.quality import Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -136,6 +137,25 @@ class Reader:
             return raw["prompt"], raw["prompt"]
         start = raw["text"][: max(1, min(200, len(raw["text"]) // 2))]
         return start, start
+
+    def questions(self, path: Path, shown_as: str, most: int | None) -> list[Question]:
+        """What the first `most` samples ask and answer: of a chat, its last answer.
+
+        A text without a question asks nothing.
+        """
+        if self.form == "text_jsonl":
+            return []
+        lines = islice(_objects(path, shown_as), most)
+        return [self._question(line, raw, f"{shown_as}:{line}") for line, raw in lines]
+
+    def _question(self, line: int, raw: Any, place: str) -> Question:
+        self._mark(raw, place)
+        if self.form == "prompt_completion_jsonl":
+            return Question(line, raw["prompt"], raw["prompt"], raw["completion"])
+        messages = raw["messages"]
+        last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+        asked = "\n\n".join(m["content"] for m in messages[:last] if m["role"] != "assistant")
+        return Question(line, self.chat.prompt(messages[:last]), asked, messages[last]["content"])
 
     def _tokenise(self, batch: Sequence[tuple[int, Any]], shown_as: str) -> Iterator[Sample]:
         marked = [self._mark(raw, f"{shown_as}:{line}") for line, raw in batch]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kwanzaa_trainer.batches import Batch, collate, micro_batches
 from kwanzaa_trainer.data import Sample
 from kwanzaa_trainer.packing import Row
+from kwanzaa_trainer.team import ALONE, Team
 
 if TYPE_CHECKING:
     import torch
@@ -26,28 +27,31 @@ def eval_loss(
     pad_id: int,
     measure: "Callable[[Batch], torch.Tensor]",
     go_on: Callable[[], bool] = lambda: True,
+    team: Team = ALONE,
 ) -> float | None:
     """The mean loss over all answer tokens of the rows, without any randomness.
 
     `measure` gives the summed loss of a batch. `go_on` is asked after each batch; None is
-    returned where it said no.
+    returned where it said no. The processes of a team share the batches, and all get the result.
     """
     import torch
 
     was_training = model.training
     model.eval()
-    total, answers = 0.0, 0
+    total, answers, given_up = 0.0, 0, 0
     try:
         with torch.no_grad():
-            for piece in micro_batches(range(len(rows)), batch_rows):
+            for piece in team.share(micro_batches(range(len(rows)), batch_rows)):
                 batch = collate(samples, [rows[i] for i in piece], pad_id)
                 total += float(measure(batch))
                 answers += batch.answers
                 if not go_on():
-                    return None
+                    given_up = 1
+                    break
     finally:
         model.train(was_training)
-    return total / answers
+    total, all_answers, stopped = team.sums(total, answers, given_up)
+    return None if stopped else total / all_answers
 
 
 def perplexity(loss: float) -> float | None:
@@ -72,7 +76,7 @@ def greedy_answer(
         max_new_tokens=ANSWER_TOKENS,
         do_sample=False,
         num_beams=1,
-        eos_token_id=_end_token_ids(model, tokenizer),
+        eos_token_id=end_token_ids(model, tokenizer),
         pad_token_id=pad_token_id(tokenizer),
     )
     was_training = model.training
@@ -90,7 +94,7 @@ def greedy_answer(
     return str(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)).strip()
 
 
-def _end_token_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> list[int] | None:
+def end_token_ids(model: Any, tokenizer: "PreTrainedTokenizerBase") -> list[int] | None:
     """What ends an answer: the tokenizer's end token, and those that the base names itself."""
     named = getattr(model.generation_config, "eos_token_id", None)
     found = {*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id} - {None}

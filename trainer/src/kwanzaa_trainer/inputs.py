@@ -8,10 +8,12 @@ from typing import Any
 
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import ConfigError, DataError, StoreMissingError
-from kwanzaa_compute.store.folder import BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DATA
+from kwanzaa_compute.store.folder import ANSWER_SCHEMA, BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DATA
 from kwanzaa_compute.store.objects import Store
+from kwanzaa_trainer.answer_schema import compliance
 from kwanzaa_trainer.hub import fetch_from_hub
 from kwanzaa_trainer.model import Base
+from kwanzaa_trainer.quality import IsCompliant
 
 SHAPE_KEYS = ("format", "max_seq_length", "packing", "system_prompt")
 FREE_KEYS = {
@@ -39,12 +41,15 @@ class Inputs:
     base: Base
     base_identity: str
     """A sha256 over the base's files, or its name and commit on the Hub."""
+    is_compliant: IsCompliant | None = None
+    """Whether a JSON value follows the user's schema of answers; None without one."""
 
 
 def fetch_inputs(store: Store, work: Path, *, moved: Callable[[], None]) -> Inputs:
     """Downloads config, data and, where the run has its own, the base.
 
-    `moved` is called after each file. Raises `ConfigError` or `DataError` where one is missing.
+    `moved` is called after each file. Raises `ConfigError` or `DataError` where one is missing, and
+    where the schema of answers is none.
     """
     config = _config(store)
     moved()
@@ -62,6 +67,7 @@ def fetch_inputs(store: Store, work: Path, *, moved: Callable[[], None]) -> Inpu
         eval_sha256=evaluation,
         base=base,
         base_identity=base_identity,
+        is_compliant=_answer_schema(store, config, work / "answer_schema.json"),
     )
 
 
@@ -91,6 +97,15 @@ def _config(store: Store) -> TrainingConfig:
         raise ConfigError(
             "the run's store has no config", file=CONFIG, mend="start the run again: kwanzaa train"
         ) from error
+
+
+def _answer_schema(store: Store, config: TrainingConfig, target: Path) -> IsCompliant | None:
+    """Read before anything is trained: what it is good for comes last."""
+    if "schema_compliance_rate" not in config.answer_metrics:
+        return None
+    if _download(store, ANSWER_SCHEMA, target) is None:
+        raise DataError("the run's store has no schema of answers", file=ANSWER_SCHEMA)
+    return compliance(target)
 
 
 def _download(store: Store, path: str, target: Path) -> str | None:

@@ -29,6 +29,8 @@ class Journal:
     attempt: int
     interval_s: float
     clock: Clock
+    is_heard: bool = True
+    """False: it keeps silent, because another process speaks for the run."""
     _beat: Heartbeat = field(init=False)
     _metrics: list[bytes] = field(default_factory=list)
     _log: list[bytes] = field(default_factory=list)
@@ -46,6 +48,8 @@ class Journal:
         """One event: a line for people on stderr, a record for programs in log.jsonl."""
         if level not in _SEVERITY:
             raise ValueError(level)
+        if not self.is_heard:
+            return
         now = iso(self.clock.now())
         record = {"time": now, "level": level, "event": event, "message": text, **fields}
         self._log.append(_line(record))
@@ -81,6 +85,8 @@ class Journal:
 
     def flush(self) -> None:
         """Carries everything that has not been carried yet, and waits for it."""
+        if not self.is_heard:
+            return
         self._wait()
         if self._beat.sequence > self._sent_sequence or any(
             len(rows) > self._sent.get(path, 0) for path, rows in self._files().items()
@@ -94,7 +100,7 @@ class Journal:
         self._thread.shutdown()
 
     def _send(self) -> None:
-        if self._flight is not None and not self._flight.done():
+        if not self.is_heard or (self._flight is not None and not self._flight.done()):
             return  # the store is slow: the next call carries all that came meanwhile
         self._sent_at = self.clock.monotonic()
         changed = {

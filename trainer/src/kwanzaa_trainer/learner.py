@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.config import TrainingConfig
-from kwanzaa_compute.errors import RunError
 from kwanzaa_trainer.batches import Batch
 from kwanzaa_trainer.data import IGNORED
+from kwanzaa_trainer.guard import require_finite, require_loss_scale
 from kwanzaa_trainer.memory import ShortOfMemoryError
 from kwanzaa_trainer.model import trainable
 from kwanzaa_trainer.precision import Device, Precision
 from kwanzaa_trainer.schedule import warmup_steps
+from kwanzaa_trainer.team import ALONE, Team
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,7 @@ class Learner:
     """What is trained, by name."""
     max_grad_norm: float
     seed: int
+    team: Team = ALONE
     fast: "FastPath | None" = None
     """The fast way through the same model; None: transformers' and peft's own."""
 
@@ -58,6 +60,7 @@ def make_learner(
     device: Device,
     *,
     fast: "FastPath | None" = None,
+    team: Team = ALONE,
 ) -> Learner:
     """The model with optimizer and scheduler, on accelerate."""
     from accelerate import Accelerator
@@ -73,12 +76,14 @@ def make_learner(
     )
     return Learner(
         accelerator,
-        accelerator.prepare_model(model),
+        # A team sums gradients itself: accelerate must not wrap the model for it.
+        accelerator.prepare_model(model, evaluation_mode=team.size > 1),
         accelerator.prepare_optimizer(optimizer),
         scheduler,
         trainable(model),
         config.training.max_grad_norm,
         config.run.seed,
+        team,
         fast,
     )
 
@@ -151,45 +156,58 @@ def take_step(learner: Learner, batches: Sequence[Batch]) -> StepResult:
     """
     accelerator = learner.accelerator
     lr = float(learner.scheduler.get_last_lr()[0])
-    total = _loss_and_gradients(learner, batches)
-    if total is None:
+    team = learner.team
+    answers, tokens = team.sums(sum(b.answers for b in batches), sum(b.tokens for b in batches))
+    mine = _loss_and_gradients(learner, batches, answers)
+    value, misfits = team.sums(0.0 if mine is None else float(mine), float(mine is None))
+    if misfits:
         _let_go(learner)
         raise ShortOfMemoryError
+    team.sum_gradients(learner.parameters.values())
     norm = accelerator.clip_grad_norm_(
         list(learner.parameters.values()), learner.max_grad_norm or math.inf
     )
-    value, grad_norm = float(total), float(norm)
+    grad_norm = float(norm)
     # With loss scaling an infinite gradient is routine: the scaler skips the step and scales down.
-    _require_finite(value, 0.0 if accelerator.scaler else grad_norm)
+    require_finite(loss=value, gradient_norm=0.0 if accelerator.scaler else grad_norm)
     if not _update(learner):
         _let_go(learner)
         raise ShortOfMemoryError
     if not accelerator.optimizer_step_was_skipped:
         learner.scheduler.step()
     learner.optimizer.zero_grad()
-    return StepResult(value, grad_norm, lr, sum(batch.tokens for batch in batches))
+    if accelerator.scaler:
+        require_loss_scale(float(accelerator.scaler.get_scale()))
+    return StepResult(value, grad_norm, lr, int(tokens))
 
 
-def _loss_and_gradients(learner: Learner, batches: Sequence[Batch]) -> "torch.Tensor | None":
-    """The step's mean loss, its gradients in place; None where memory did not suffice.
+def _loss_and_gradients(
+    learner: Learner, batches: Sequence[Batch], answers: float | None = None
+) -> "torch.Tensor | None":
+    """What these batches add to the step's mean loss, gradients in place; None: no memory.
+
+    The step has so many answer tokens in all its batches; None means in these.
 
     None and no exception: an exception would keep alive what its frames hold, which is the memory.
     """
     import torch
 
+    if answers is None:
+        answers = sum(batch.answers for batch in batches)
     try:
         if learner.fast is not None:
-            return _fast_gradients(learner, learner.fast, batches)
-        return _reference_gradients(learner, batches)
+            return _fast_gradients(learner, learner.fast, batches, answers)
+        return _reference_gradients(learner, batches, answers)
     except torch.OutOfMemoryError:
         return None
 
 
-def _reference_gradients(learner: Learner, batches: Sequence[Batch]) -> "torch.Tensor":
+def _reference_gradients(
+    learner: Learner, batches: Sequence[Batch], answers: float
+) -> "torch.Tensor":
     import torch
 
     accelerator, device = learner.accelerator, learner.accelerator.device
-    answers = sum(batch.answers for batch in batches)
     total = torch.zeros((), device=device, dtype=torch.float32)
     for batch in batches:
         loss = answer_loss(learner.model, batch, device) / answers
@@ -198,19 +216,23 @@ def _reference_gradients(learner: Learner, batches: Sequence[Batch]) -> "torch.T
     return total
 
 
-def _fast_gradients(learner: Learner, fast: "FastPath", batches: Sequence[Batch]) -> "torch.Tensor":
+def _fast_gradients(
+    learner: Learner, fast: "FastPath", batches: Sequence[Batch], answers: float
+) -> "torch.Tensor":
     import torch
 
     from kwanzaa_trainer.fast.dropout import seed_of
 
-    weight = 1 / sum(batch.answers for batch in batches)
-    step = int(learner.scheduler.last_epoch)
+    weight = 1 / answers
+    step, team = int(learner.scheduler.last_epoch), learner.team
     fast.begin_step()
     losses = [
-        fast.learn(batch, weight, seed_of(learner.seed, step, number))
+        # Numbered over the whole team, so that no two batches of a step share their masks.
+        fast.learn(batch, weight, seed_of(learner.seed, step, number * team.size + team.rank))
         for number, batch in enumerate(batches)
     ]
-    return torch.stack(losses).sum()
+    device = learner.accelerator.device
+    return torch.stack(losses).sum() if losses else torch.zeros((), device=device)
 
 
 def _update(learner: Learner) -> bool:
@@ -226,10 +248,12 @@ def _update(learner: Learner) -> bool:
     before = [p.detach().cpu() for p in learner.parameters.values()] if is_first else []
     try:
         learner.optimizer.step()
+        fits = True
     except torch.OutOfMemoryError:
         if not is_first:
             raise
-    else:
+        fits = False
+    if not is_first or not any(learner.team.sums(float(not fits))):
         return True
     inner.state.clear()
     with torch.no_grad():
@@ -247,11 +271,3 @@ def _let_go(learner: Learner) -> None:
         learner.fast.close()
     gc.collect()
     torch.cuda.empty_cache()
-
-
-def _require_finite(loss: float, grad_norm: float) -> None:
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        raise RunError(
-            f"the training diverged: loss {loss}, gradient norm {grad_norm}",
-            mend="lower training.learning_rate, or raise training.warmup_ratio",
-        )

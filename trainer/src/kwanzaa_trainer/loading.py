@@ -56,7 +56,7 @@ def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
     journal.say("precision", f"computing in {precision.name}: {precision.reason}")
     case = _case(config, inputs.base, precision, device)
     if footing is None:
-        footing = _stand(site, case, device)
+        footing = site.settings.team.agreed(_stand(site, case, device))
     _seed(config, device)
     site.moved(TrainingPhase.LOAD)
     journal.say("base", f"loading the base {config.model.native_base_model_id}")

@@ -15,15 +15,19 @@ from kwanzaa_trainer.batches import collate, micro_batches
 from kwanzaa_trainer.charts import Charts
 from kwanzaa_trainer.data import DataSet
 from kwanzaa_trainer.evaluate import eval_loss, perplexity
+from kwanzaa_trainer.guard import require_finite, require_progress
+from kwanzaa_trainer.health import Health
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.learner import Learner, StepResult, measuring, take_step
 from kwanzaa_trainer.manifest import Shelf
 from kwanzaa_trainer.memory import Case, Footing, ShortOfMemoryError, lower
-from kwanzaa_trainer.model import set_recomputation
+from kwanzaa_trainer.model import base_checksum, set_recomputation
 from kwanzaa_trainer.packing import Row
+from kwanzaa_trainer.preflight import BadMachineError
 from kwanzaa_trainer.progress import EarlyStopping, Progress, note_eval
 from kwanzaa_trainer.schedule import Schedule
 from kwanzaa_trainer.stopping import StoppedError, StopWatch
+from kwanzaa_trainer.team import Team
 
 if TYPE_CHECKING:
     import torch
@@ -71,6 +75,10 @@ class Training:
     clock: Clock
     case: Case
     footing: Footing
+    health: Health | None = None
+    """The watch over the GPU; None where there is none."""
+    base_checksum: int | None = None
+    """What the frozen weights summed up to when they were loaded; None: not to be checked."""
     progress: Progress = field(default_factory=Progress)
     saved_at: int = -1
     """The step of the newest checkpoint that this attempt wrote or resumed from."""
@@ -82,6 +90,11 @@ class Training:
     save_s: float = SAVE_S
     """Seconds that the last checkpoint took; assumed before the first."""
     interruptions_per_h: float = 0.0
+
+    @property
+    def team(self) -> Team:
+        """The processes that learn together."""
+        return self.learner.team
 
     @property
     def device(self) -> "torch.device":
@@ -112,9 +125,11 @@ def learn(run: Training) -> None:
         is_best = _evaluate_if_due(run)
         if run.is_finished and not _owes_an_evaluation(run):
             break  # even where a stop was asked for: what is left costs less than another machine
-        if reason := run.watch.reason():
+        # One process decides for all: what depends on the clock or on signals differs among them.
+        reason, is_due = run.team.agreed((run.watch.reason(), _save_is_due(run, is_best=is_best)))
+        if reason:
             _stop(run, reason)
-        if _save_is_due(run, is_best=is_best):
+        if is_due:
             save(run)
         _step(run)
     if run.saved_at != run.progress.step:
@@ -124,8 +139,33 @@ def learn(run: Training) -> None:
 def save(run: Training) -> bool:
     """Writes a checkpoint of this very step; False where the store would not have it.
 
-    That is said and not raised: the next interval tries again.
+    That is said and not raised: the next interval tries again. Of a team the leader writes it, and
+    the others wait for what came of it.
     """
+    _require_sound_base(run)
+    is_stored = run.team.agreed(_save(run) if run.team.leads else False)
+    run.progress.best_checkpoint = run.team.agreed(run.progress.best_checkpoint)
+    if is_stored:
+        run.saved_at = run.progress.step
+    return is_stored
+
+
+def _require_sound_base(run: Training) -> None:
+    """Raises `BadMachineError` where a frozen weight has changed in any process's memory.
+
+    Nothing writes there, so the memory is bad: the run goes on from its last checkpoint, elsewhere.
+    """
+    if run.base_checksum is None:
+        return
+    has_changed = base_checksum(run.learner.model) != run.base_checksum
+    if any(run.team.sums(float(has_changed))):
+        raise BadMachineError(
+            f"the base model's weights have changed in memory by step {run.progress.step}",
+            mend="nothing; the run goes on from its last checkpoint on another machine",
+        )
+
+
+def _save(run: Training) -> bool:
     name = CheckpointName(run.progress.step, run.attempt)
     best_before = run.progress.best_checkpoint
     if run.config.checkpointing.load_best_model_at_end and run.progress.best_step == name.step > 0:
@@ -139,13 +179,20 @@ def save(run: Training) -> bool:
         run.progress.best_checkpoint = best_before
         run.journal.say("checkpoint_failed", f"checkpoint not stored: {wrong}", level="warning")
         return False
-    run.saved_at = run.progress.step
     took_s = run.save_s = run.clock.monotonic() - started
     run.journal.say("checkpoint", f"checkpoint {name} stored", name=str(name), save_s=took_s)
     run.journal.progress(TrainingPhase.SAVE, checkpoint=str(name), save_s=took_s)
-    run.charts.upload(run.shelf.store, f"attempts/{run.attempt}/tensorboard", run.journal)
+    carry_curves(run)
     run.journal.flush()
     return True
+
+
+def carry_curves(run: Training) -> None:
+    """Charts and the GPU's health into the store, as far as they have come."""
+    store, folder = run.shelf.store, f"attempts/{run.attempt}"
+    run.charts.upload(store, f"{folder}/tensorboard", run.journal)
+    if run.health is not None:
+        run.health.upload(store, f"{folder}/gpu.csv", run.journal)
 
 
 def _shelve(run: Training, name: CheckpointName, files: list[Path]) -> str:
@@ -165,7 +212,8 @@ def _shelve(run: Training, name: CheckpointName, files: list[Path]) -> str:
 
 def _save_is_due(run: Training, *, is_best: bool) -> bool:
     step = run.progress.step
-    if run.saved_at == step:
+    # A run that is running away keeps its last good checkpoint as its newest one.
+    if run.saved_at == step or run.progress.steps_astray:
         return False
     if run.clock.monotonic() - run.last_save >= _save_every_s(run):
         return True
@@ -201,9 +249,11 @@ def _evaluate_if_due(run: Training) -> bool:
         pad_id=run.pad_id,
         measure=measuring(run.learner),
         go_on=lambda: _is_evaluating(run),
+        team=run.team,
     )
     if loss is None:
         return False  # interrupted: resumption evaluates this step again
+    require_finite(eval_loss=loss)
     is_best = note_eval(progress, loss, _early_stopping(run.config))
     _report_eval(run, loss, is_best=is_best)
     return is_best
@@ -232,7 +282,7 @@ def _report_eval(run: Training, loss: float, *, is_best: bool) -> None:
     run.journal.say("eval", f"step {step}: eval loss {loss:.4f}{best}", step=step, loss=loss)
     run.journal.metric("eval", step, loss, perplexity=words, tokens=run.progress.tokens)
     run.charts.add("eval", step, loss=loss, perplexity=words)
-    run.charts.upload(run.shelf.store, f"attempts/{run.attempt}/tensorboard", run.journal)
+    carry_curves(run)
     run.journal.progress(TrainingPhase.EVAL, eval_loss=loss)
     if run.progress.is_stopped_early:
         patience = run.config.training.early_stopping.patience
@@ -244,7 +294,7 @@ def _report_eval(run: Training, loss: float, *, is_best: bool) -> None:
 def _step(run: Training) -> None:
     """One optimizer step, from its rows to its line in the log."""
     progress, samples = run.progress, run.train.data.samples
-    rows = run.schedule.rows_of(progress.step)
+    rows = run.team.share(run.schedule.rows_of(progress.step))
     pieces = micro_batches(rows, run.footing.rows)
     started = run.clock.monotonic()
     batches = [
@@ -261,8 +311,11 @@ def _step(run: Training) -> None:
     progress.epoch, progress.row = run.schedule.position(progress.step)
     progress.tokens += result.tokens
     progress.train_s += took_s
+    if run.health is not None:
+        progress.energy_wh += run.health.look(progress.step)
     progress.note_loss(result.loss)
     run.longest_step_s = max(run.longest_step_s, took_s)
+    require_progress(progress.steps_astray, result.loss, progress.first_loss)
     run.step_s = took_s if run.step_s is None else 0.9 * run.step_s + 0.1 * took_s
     _report_step(run, result, tokens_per_second=result.tokens / took_s)
 

@@ -146,6 +146,24 @@ def base_sha256(model: "torch.nn.Module") -> str:
     return digest.hexdigest()
 
 
+def base_checksum(model: "torch.nn.Module") -> int:
+    """A sum over every frozen weight's bytes, computed where they lie: cheap enough to repeat.
+
+    It finds memory that has gone bad, by any single changed bit; `base_sha256` proves more.
+    """
+    import torch
+
+    total = 0
+    for parameter in model.parameters():
+        if not parameter.requires_grad and parameter.numel():
+            raw = parameter.data.contiguous().view(torch.uint8).reshape(-1)
+            # Whole words, where they lie on whole words; what is left over byte by byte.
+            whole = 0 if raw.storage_offset() % 4 else raw.numel() // 4 * 4
+            total += int(raw[:whole].view(torch.int32).sum(dtype=torch.int64))
+            total += int(raw[whole:].sum(dtype=torch.int64))
+    return total % 2**64
+
+
 def _bare(name: str) -> str:
     """A parameter's name without what peft puts around it."""
     return name.replace("base_model.model.", "").replace(".base_layer", "")

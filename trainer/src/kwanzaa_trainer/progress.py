@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from kwanzaa_trainer.guard import is_runaway
+
 
 @dataclass(slots=True)
 class Progress:
@@ -17,7 +19,12 @@ class Progress:
     """Tokens read so far, without padding."""
     train_s: float = 0.0
     """Seconds spent in optimizer steps, over all attempts."""
+    first_loss: float | None = None
+    energy_wh: float = 0.0
+    """What the GPU drew while the run learned, over all attempts; 0 where none counts it."""
     last_loss: float | None = None
+    steps_astray: int = 0
+    """Steps in a row whose loss was far above the first one."""
     loss_sum: float = 0.0
     """Sum of the losses since the last logged row."""
     loss_count: int = 0
@@ -37,11 +44,17 @@ class Progress:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Progress":
-        """Raises TypeError or KeyError where `raw` is not a progress."""
-        return cls(**{field.name: raw[field.name] for field in fields(cls)})
+        """Raises TypeError or KeyError where `raw` is not a progress.
+
+        What earlier versions did not count is taken as not counted yet.
+        """
+        older = {"first_loss": None, "steps_astray": 0, "energy_wh": 0.0} | raw
+        return cls(**{field.name: older[field.name] for field in fields(cls)})
 
     def note_loss(self, loss: float) -> None:
         """One more step's loss."""
+        self.first_loss = loss if self.first_loss is None else self.first_loss
+        self.steps_astray = self.steps_astray + 1 if is_runaway(loss, self.first_loss) else 0
         self.last_loss = loss
         self.loss_sum += loss
         self.loss_count += 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kwanzaa_compute.errors import UsageError
 from kwanzaa_trainer.preflight import Expected
+from kwanzaa_trainer.team import ALONE, Team
 
 LOCAL_HEARTBEAT_S = 1.0
 REMOTE_HEARTBEAT_S = 10.0
@@ -29,6 +30,8 @@ class Settings:
     """What kind of machine this must be; None: whatever it is."""
     cache: Path | None = None
     """Folder of tokenised data that outlives the attempt; None keeps it in the scratch folder."""
+    team: Team = ALONE
+    """The processes that train this run together; one of them is this one."""
     gpu_gib: float | None = None
     """Take no more than this of the GPU's memory, in GiB; None means what is free."""
     interruptions_per_h: float = 0.0
@@ -49,6 +52,7 @@ class Settings:
             interruptions_per_h=_number(environ, "KWANZAA_INTERRUPTIONS_PER_H", 0),
             threads=int(_number(environ, "KWANZAA_THREADS", 1, least=1)) if threads else None,
             work=Path(work) if work else None,
+            team=Team.from_environment(environ),
             expected=Expected.from_environment(environ),
             cache=Path(cache) if cache else None,
             gpu_gib=_number(environ, "KWANZAA_GPU_GIB", 1, least=1) if gpu else None,

@@ -11,16 +11,18 @@ from kwanzaa_compute.errors import RunError
 from kwanzaa_compute.store.checkpoints import CheckpointName, fetch_checkpoint
 from kwanzaa_compute.store.folder import Done, TrainingPhase
 from kwanzaa_trainer import checkpoint
-from kwanzaa_trainer.charts import make_charts
+from kwanzaa_trainer.answering import Answerer, answer, as_lines, judge, words
+from kwanzaa_trainer.charts import Charts, make_charts
 from kwanzaa_trainer.data import DataSet, Reader
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
+from kwanzaa_trainer.health import watch_gpu
 from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
 from kwanzaa_trainer.learner import make_learner
 from kwanzaa_trainer.loading import Loaded, give_memory_back, load
-from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, learn
+from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, carry_curves, learn
 from kwanzaa_trainer.manifest import Shelf, newest_verified
 from kwanzaa_trainer.memory import Footing
-from kwanzaa_trainer.model import base_sha256
+from kwanzaa_trainer.model import base_checksum, base_sha256
 from kwanzaa_trainer.packing import Row, one_by_one, pack
 from kwanzaa_trainer.report import Report, upload_adapter, write_adapter, write_documents
 from kwanzaa_trainer.schedule import plan_schedule
@@ -43,6 +45,8 @@ class Carried:
 def train(site: Site) -> Done:
     """Trains the run in the store to its end; returns its done marker, not yet written.
 
+    In a team only the leader's marker holds anything; the others' work ends with the learning.
+
     Raises `StoppedError` after a checkpoint where it was asked to stop, `UsageError` for a config,
     data or base that cannot be used, `CheckpointError` where none can be trusted, `StoreError` and
     OSError for what another try may mend.
@@ -53,11 +57,14 @@ def train(site: Site) -> Done:
     )
     _say_what_is_not_done(site, inputs.config)
     _set_threads(site)
+    team = site.settings.team
+    team.meet()
     carried: Carried | None = None
     while True:
         loaded = load(site, inputs, None if carried is None else carried.footing)
         training = _prepare(site, inputs, loaded, carried)
         _take_up(site, training, carried)
+        team.vary_randomness(inputs.config.run.seed, training.progress.step)
         try:
             learn(training)
             break
@@ -66,6 +73,9 @@ def train(site: Site) -> Done:
         # A fresh base will not fit beside this one, so nothing may refer to it any more.
         del loaded, training
         give_memory_back()
+    team.part()
+    if not team.leads:
+        return Done(training.attempt, training.progress.step, {})
     _take_best(site, training)
     return _report(site, inputs, loaded, training)
 
@@ -113,7 +123,12 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
             loaded.precision,
             loaded.device,
             fast=loaded.fast,
+            team=site.settings.team,
         ),
+        health=watch_gpu(site.clock) if site.settings.team.leads else None,
+        base_checksum=base_checksum(loaded.model)
+        if config.checkpointing.verify_base_weights_unchanged
+        else None,
         case=loaded.case,
         footing=loaded.footing,
         schedule=schedule,
@@ -129,7 +144,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
         ),
         scratch=site.work,
         journal=site.journal,
-        charts=make_charts(config, site.work),
+        charts=make_charts(config, site.work) if site.settings.team.leads else Charts(None),
         watch=StopWatch(site.stop, site.folder, attempt, interval_s, site.clock),
         clock=site.clock,
         interruptions_per_h=site.settings.interruptions_per_h,
@@ -184,6 +199,7 @@ def _resume(site: Site, training: Training) -> None:
         lambda text: site.journal.say("damaged_checkpoint", text, level="warning"),
         training.shelf.point,
     )
+    site.settings.team.require_alike(str(name), "checkpoint")
     if name is None:
         return
     saved = checkpoint.read(folder)
@@ -226,6 +242,7 @@ def _report(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> D
     site.moved(TrainingPhase.EVAL)
     summary = {
         **_figures(inputs, loaded, training),
+        "quality": _quality(site, inputs, loaded, training),
         "sample": _sample(site, inputs, loaded, training),
     }
     site.moved(TrainingPhase.SAVE)
@@ -238,9 +255,7 @@ def _report(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> D
         text = f"artifacts.include_files: nothing here makes {', '.join(unknown)}"
         site.journal.say("unknown_files", text, level="warning")
     files = upload_adapter(site.folder.store, folder)
-    training.charts.upload(
-        site.folder.store, f"attempts/{training.attempt}/tensorboard", site.journal
-    )
+    carry_curves(training)
     training.charts.close()
     return Done(training.attempt, training.progress.step, files, summary)
 
@@ -263,6 +278,7 @@ def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, An
         "stopped_early": progress.is_stopped_early,
         "tokens": progress.tokens,
         "train_s": progress.train_s,
+        "energy_wh": progress.energy_wh or None,
         "base_sha256": loaded.base_sha256,
         "base": training.identity["base"],
         "train_data_sha256": inputs.train_sha256,
@@ -276,6 +292,40 @@ def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, An
             for name, lines in skipped.items()
         },
     }
+
+
+def _quality(
+    site: Site, inputs: Inputs, loaded: Loaded, training: Training
+) -> Mapping[str, Any] | None:
+    """How good this adapter's answers to the evaluation data are; None where nobody asks.
+
+    A target that is missed is told and fails nothing: the adapter is finished and paid for. A stop
+    meanwhile leaves the rest unanswered, for the same reason.
+    """
+    config, metrics = inputs.config, inputs.config.answer_metrics
+    if inputs.eval is None or not metrics:
+        return None
+    wishes = config.evaluation.generation
+    shown_as = config.data.eval_file or inputs.eval.name
+    questions = loaded.reader.questions(inputs.eval, shown_as, wishes.max_samples)
+    if training.learner.fast is not None:
+        training.learner.fast.close()  # its captured graphs hold memory
+
+    def go_on() -> bool:
+        site.moved(TrainingPhase.EVAL)
+        return not training.watch.reason()
+
+    is_rendered = config.data.format == "chat_jsonl"
+    answerer = Answerer(loaded.model, loaded.tokenizer, wishes, config.run.seed, is_rendered)
+    replies = answer(answerer, questions, go_on)
+    site.folder.store.put(
+        f"attempts/{training.attempt}/answers.jsonl", as_lines(questions, replies)
+    )
+    targets = config.evaluation.targets.model_dump()
+    result = judge(questions, replies, metrics, inputs.is_compliant or bool, targets)
+    level = "info" if result["missed"] == [] else "warning"
+    site.journal.say("quality", words(result), level=level, **result)
+    return result
 
 
 def _sample(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> Mapping[str, str]:
@@ -333,11 +383,9 @@ def _say_what_is_not_done(site: Site, config: TrainingConfig) -> None:
     wishes = {
         "training.optim: there is no GPU memory to page, so states stay in plain memory": on_cpu
         and config.training.optim.startswith("paged_"),
-        "hardware.num_gpus: this trainer uses the first GPU only": not on_cpu
+        "hardware.num_gpus: a process alone uses the first GPU only": not on_cpu
+        and site.settings.team.size == 1
         and torch.cuda.device_count() > 1,
-        "evaluation.metrics: only loss and perplexity are computed here": bool(
-            set(config.evaluation.metrics) - {"loss", "perplexity"}
-        ),
     }
     for text, applies in wishes.items():
         if applies:
