@@ -239,7 +239,7 @@ def require_store_url(url: str) -> None:
             f"{shown!r} is not a store: it names no folder of this machine",
             mend="write file:///absolute/path, with three slashes",
         )
-    if parts.scheme != "file" and not parts.netloc:
+    if parts.scheme not in ("file", "hf") and not parts.netloc:  # the Hub has a form of its own
         raise UsageError(
             f"{shown!r} is not a store: it names no bucket",
             mend=f"write {parts.scheme}://bucket/folder",
