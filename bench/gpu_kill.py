@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +21,33 @@ import gpu_model as g
 from kwanzaa_compute.store import RunFolder, open_store
 from kwanzaa_compute.store.folder import BASE_MODEL, CONFIG, TRAIN_DATA
 
-VICTIMS, KILLS = (2, 1) if g.SMALL else (5, 2)
-STEPS = 60 if g.SMALL else 400
-LIMIT_S = 80.0
+VICTIMS = 2 if g.SMALL else 10
+STEPS = 60
+LIMIT_S = 100.0
+"""For all of it: who has not ended by then is killed for good, and counts as not finished."""
 
 
 def killed_at_random(book: Any) -> None:
-    """Ten SIGKILLs over five runs, every second one while a checkpoint is being written."""
-    work = Path(tempfile.mkdtemp(prefix="kwanzaa-kill-"))
+    """Ten runs, each killed once by SIGKILL, every second one while a checkpoint is being written."""
+    work, until = Path(tempfile.mkdtemp(prefix="kwanzaa-kill-")), time.monotonic() + LIMIT_S
     names = ["undisturbed", *(f"victim {n}" for n in range(1, VICTIMS + 1))]
     folders = {name: _lay_out(work / name.replace(" ", "-"), work / "base") for name in names}
+    found: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(len(names)) as pool:
-        found = dict(
-            zip(names, pool.map(lambda name: _life(folders[name], name), names), strict=True)
-        )
-    whole = found["undisturbed"].get("adapter")
-    for name, told in found.items():
-        adapter = told.pop("adapter", None)
-        told["same_adapter"] = adapter is not None and adapter == whole
-        book.note(name, **told)
+        lives = {pool.submit(_life, book, folders[n], n, i, until): n for i, n in enumerate(names)}
+        for life in as_completed(lives):
+            name = lives[life]
+            found[name] = life.result()
+            book.note(name, **found[name])
     ended = [told for told in found.values() if told["code"] == 0]
+    whole = found["undisturbed"]["adapter"]
     book.note(
         "killed at random",
-        kills=sum(len(told["kills"]) for told in found.values()),
+        kills=sum(told["killed"] is not None for told in found.values()),
+        in_a_save=sum("half written" in (told["killed"] or "") for told in found.values()),
         finished=len(ended),
         of=len(found),
-        same_adapter=sum(told["same_adapter"] for told in ended),
+        same_adapter=sum(told["adapter"] == whole is not None for told in found.values()),
     )
 
 
@@ -74,30 +76,35 @@ def _lay_out(root: Path, base: Path) -> Path:
     return root
 
 
-def _life(root: Path, name: str) -> dict[str, Any]:
-    """Runs it to its end, killing it on the way; what was seen of it."""
+def _life(book: Any, root: Path, name: str, number: int, until: float) -> dict[str, Any]:
+    """Runs it to its end, killing it once on the way; what was seen of it."""
     draw = random.Random(name)  # noqa: S311 -- moments, not keys
-    folder, kills = RunFolder(open_store(root.as_uri())), []
-    wanted = 0 if name == "undisturbed" else KILLS
-    for attempt in range(1, wanted + 2):
-        process = _start(root, attempt)
-        if attempt <= wanted:
-            kills.append(_kill(process, root, folder, attempt, draw, in_a_save=attempt % 2 == 0))
-        code = process.wait(LIMIT_S)
-        if code == 0:
-            break
+    folder, killed = RunFolder(open_store(root.as_uri())), None
+    process = _start(root, 1)
+    if name != "undisturbed":
+        killed = _kill(process, root, folder, until, draw, in_a_save=number % 2 == 0)
+        book.note(f"{name} killed", moment=killed)
+        if killed is not None:
+            process = _start(root, 2)
+    try:
+        code = process.wait(max(1.0, until - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
     log = [
         json.loads(line)
         for file in sorted((root / "attempts").glob("*/log.jsonl"))
         for line in file.read_text().splitlines()
     ]
     told = {"resumed", "damaged_checkpoint", "path", "ended"}
-    done = folder.done()
+    adapter = folder.done() and folder.store.get("adapter/adapter_model.safetensors")
+    stderr = "".join(file.read_text()[-400:] for file in root.glob("stderr-*.txt"))
     return {
         "code": code,
-        "kills": kills,
+        "killed": killed,
         "said": [row["message"] for row in log if row["event"] in told],
-        "adapter": done and folder.store.get("adapter/adapter_model.safetensors"),
+        "adapter": sha256(adapter).hexdigest()[:16] if adapter else None,
+        **({"stderr": stderr} if code else {}),
     }
 
 
@@ -121,25 +128,29 @@ def _kill(
     process: "subprocess.Popen[bytes]",
     root: Path,
     folder: RunFolder,
-    attempt: int,
+    until: float,
     draw: random.Random,
     *,
     in_a_save: bool,
-) -> str:
-    """Kills it a random while after its first new step, or with a checkpoint half written."""
-    until = time.monotonic() + LIMIT_S
-    while (beat := folder.heartbeat(attempt)) is None or beat.tokens_per_second is None:
+) -> str | None:
+    """Kills it a random while after its first step, or with a checkpoint half written.
+
+    Returns the moment; None when it ended, or time did, before it could be killed.
+    """
+    while (beat := folder.heartbeat(1)) is None or beat.tokens_per_second is None:
         if process.poll() is not None or time.monotonic() > until:
-            return "never: it did not come so far"
+            return None
         time.sleep(0.005)
-    time.sleep(draw.uniform(0.0, 0.5))
-    while in_a_save and not _half_written(root) and process.poll() is None:
-        if time.monotonic() > until:
-            break
+    time.sleep(draw.uniform(0.0, 0.8))
+    while in_a_save and not _half_written(root):
+        if process.poll() is not None or time.monotonic() > until:
+            return None
+        time.sleep(0.0005)
+    if process.poll() is not None:
+        return None
     process.kill()
     process.wait()
-    step = (folder.heartbeat(attempt) or beat).step
-    left = _half_written(root)
+    step, left = (folder.heartbeat(1) or beat).step, _half_written(root)
     return f"at step {step}" + (f" with {', '.join(left)} half written" if left else "")
 
 
