@@ -28,7 +28,7 @@ LIMIT_S = 100.0
 
 
 def killed_at_random(book: Any) -> None:
-    """Ten runs, each killed once by SIGKILL, every second one while a checkpoint is being written."""
+    """Ten runs, each killed once by SIGKILL, every second one with a checkpoint half written."""
     work, until = Path(tempfile.mkdtemp(prefix="kwanzaa-kill-")), time.monotonic() + LIMIT_S
     names = ["undisturbed", *(f"victim {n}" for n in range(1, VICTIMS + 1))]
     folders = {name: _lay_out(work / name.replace(" ", "-"), work / "base") for name in names}

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from kwanzaa_compute.config import TrainingConfig
-from kwanzaa_compute.market.recipe import FUSED, REFERENCE, recipe_from_config
+from kwanzaa_compute.market.recipe import FAST, REFERENCE, recipe_from_config
 from kwanzaa_compute.market.shapes import find_shape
 from kwanzaa_compute.market.sizing import memory_needed
 from kwanzaa_compute.market.speed import training_flops_per_token
@@ -207,7 +207,7 @@ def predicted(*, quantised: bool, every: int, rows: int, fast: bool = True) -> d
         accumulation=ROWS_A_STEP // rows,
         checkpointing=every > 0,
         recompute_every=every or 1,
-        path=FUSED if fast else REFERENCE,
+        path=FAST if fast else REFERENCE,
     )
     sizing = memory_needed(shape, recipe)
     bare = training_flops_per_token(shape, replace(recipe, checkpointing=False))

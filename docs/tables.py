@@ -19,7 +19,14 @@ from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape, find_shape
-from kwanzaa_compute.market.sizing import disk_needed, memory_needed, rungs_that_fit
+from kwanzaa_compute.market.sizing import (
+    disk_needed,
+    ladder,
+    least_memory,
+    memory_needed,
+    recipe_on,
+)
+from kwanzaa_compute.market.speed import MEASURED_GPU, speed
 from kwanzaa_compute.market.terms import TERMS
 from kwanzaa_compute.market.workload import Workload, count_tokens_from_characters, workload
 
@@ -27,8 +34,6 @@ HERE = Path(__file__).parent
 PAGES = ("costs.md", "sizing.md")
 NOW = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
 """The day for which the examples are planned: pages must not change because time passes."""
-MOST_GIB = 1000.0
-"""More than any card has: every rung of the ladder is shown."""
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -82,13 +87,16 @@ def large_job() -> Workload:
     )
 
 
+def recipe() -> Recipe:
+    """The default recipe: path and rung of the memory ladder are left to the trainer."""
+    return Recipe(plans_memory=True, may_be_fast=True)
+
+
 def plan_of(job: Workload) -> Plan:
     """The plan of a job on OLMo-7B, from the bundled prices."""
-    shape, recipe = olmo(), Recipe()
-    needs = Requirements(
-        memory_needed(shape, recipe).total_gib, disk_needed(shape, recipe).total_gib
-    )
-    return make_plan(needs, bundled_offers(), Task(job, shape, recipe), Settings(now=NOW))
+    shape, mine = olmo(), recipe()
+    needs = Requirements(least_memory(shape, mine).total_gib, disk_needed(shape, mine).total_gib)
+    return make_plan(needs, bundled_offers(), Task(job, shape, mine), Settings(now=NOW))
 
 
 def job_table(job: Workload) -> str:
@@ -149,25 +157,53 @@ def terms_table() -> str:
 
 
 def memory_table() -> str:
-    """The memory of OLMo-7B by the default recipe, line by line."""
-    sizing = memory_needed(olmo(), Recipe())
+    """The memory of OLMo-7B on the most frugal rung, line by line."""
+    sizing = least_memory(olmo(), recipe())
     rows = [(line.what, f"{line.gib:.3f}", line.why) for line in sizing.lines]
     return table(("part", ">GiB", "how"), [*rows, ("in all", f"{sizing.total_gib:.3f}", "")])
 
 
 def ladder_table() -> str:
     """The ladder for OLMo-7B: what each rung takes."""
-    fitting = rungs_that_fit(olmo(), Recipe(), MOST_GIB)
+    gpu, shape = all_gpus(), olmo()
+    h200 = next(each for each in gpu if each.name == MEASURED_GPU)
+    rungs = ladder(shape, recipe(), fast=True)
     rows = [
-        (number, rung.name, f"{sizing.total_gib:.1f}")
-        for number, (rung, sizing) in enumerate(fitting, start=1)
+        (number, rung.name, f"{sizing.total_gib:.1f}", f"{speed(shape, on, h200).expected:,.0f}")
+        for number, (rung, on, sizing) in enumerate(rungs, start=1)
     ]
-    return table((">rung", "base, recomputation, rows at a time", ">GiB"), rows)
+    columns = (">rung", "base, recomputation, rows at a time", ">GiB", ">tokens/s on an H200")
+    return table(columns, rows)
+
+
+def cards_table() -> str:
+    """What the trainer stands on, card by card, and how fast that is taken to be."""
+    shape, rows = olmo(), []
+    for gpu in all_gpus():
+        on = recipe_on(shape, recipe(), gpu)
+        needs = memory_needed(shape, on).total_gib
+        if needs > gpu.vram_gib:
+            continue
+        nth = on.recompute_every * on.checkpointing
+        again = {0: "none", 1: "all", 2: "every 2nd"}.get(nth, f"every {nth}th")
+        rows.append(
+            (
+                gpu.name,
+                f"{'4' if on.quantised else '16'} bits",
+                again,
+                on.rows_per_micro_batch,
+                on.path.name,
+                f"{needs:.1f}",
+                f"{speed(shape, on, gpu).expected:,.0f}",
+            )
+        )
+    columns = ("GPU", "base", "blocks recomputed", ">rows", "path", ">GiB", ">tokens/s")
+    return table(columns, rows)
 
 
 def disk_table() -> str:
     """The disk of a fresh machine for OLMo-7B."""
-    sizing = disk_needed(olmo(), Recipe())
+    sizing = disk_needed(olmo(), recipe())
     rows = [(line.what, f"{line.gib:.2f}", line.why) for line in sizing.lines]
     return table(("part", ">GiB", "how"), [*rows, ("in all", f"{sizing.total_gib:.2f}", "")])
 
@@ -177,6 +213,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "terms": terms_table,
     "memory": memory_table,
     "ladder": ladder_table,
+    "cards": cards_table,
     "disk": disk_table,
     "small-job": lambda: job_table(small_job()),
     "large-job": lambda: job_table(large_job()),

@@ -8,6 +8,7 @@ from kwanzaa_compute.errors import StoreError
 from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.recipe import recipe_from_config
 from kwanzaa_compute.market.shapes import ModelShape, find_shape, shape_from_config_json
+from kwanzaa_compute.market.sizing import recipe_on
 from kwanzaa_compute.market.speed import SpeedReceipt, speed
 from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.records import RunState
@@ -51,7 +52,8 @@ def learn_speed(run: "Run") -> SpeedReceipt | None:
     actual = _tokens_per_s(done, recipe.tokens_per_step) if done else None
     if shape is None or actual is None:
         return None
-    receipt = SpeedReceipt(gpu.name, speed(shape, recipe, gpu).expected, actual)
+    expected = speed(shape, recipe_on(shape, recipe, gpu), gpu).expected
+    receipt = SpeedReceipt(gpu.name, expected, actual)
     run.remember_speed(receipt)
     return receipt
 

@@ -22,7 +22,7 @@ from kwanzaa_compute.market.sizing import (
     SCRATCH_GIB,
     Sizing,
     disk_needed,
-    memory_needed,
+    least_memory,
 )
 from kwanzaa_compute.market.speed import SpeedReceipt
 from kwanzaa_compute.market.weighing import Lazily, Weighed
@@ -117,7 +117,7 @@ def requirements_for(
     recipe = recipe or recipe_from_config(config)
     compute = config.compute
     return Requirements(
-        vram_gib=memory_needed(shape, recipe).total_gib,
+        vram_gib=least_memory(shape, recipe).total_gib,
         disk_gib=disk_needed(shape, recipe).total_gib,
         precision=(
             Precision.BF16_PREFERRED if recipe.compute == "bf16" else Precision.FP16_ALLOWED
@@ -185,7 +185,7 @@ def make_plan(
     tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
     asked = Asked(requirements, tasks, settings)
     weighed = Weighed(asked, tuple(offers))
-    sizings = (memory_needed(task.shape, task.recipe) for task in tasks)
+    sizings = (least_memory(task.shape, task.recipe) for task in tasks)
     return Plan(
         Lazily(len(weighed.ranked), weighed.candidate),
         Lazily(len(weighed.refused), weighed.refusal),

@@ -23,7 +23,7 @@ from kwanzaa_compute.market.interruptions import NEVER, checkpoint_interval_s
 from kwanzaa_compute.market.offers import Offer, Precision, Requirements
 from kwanzaa_compute.market.recipe import Recipe, compute_on
 from kwanzaa_compute.market.shapes import ModelShape
-from kwanzaa_compute.market.sizing import LIBRARIES_GIB, memory_needed
+from kwanzaa_compute.market.sizing import LIBRARIES_GIB, memory_needed, recipe_on
 from kwanzaa_compute.market.speed import Speed, SpeedReceipt, speed
 from kwanzaa_compute.market.terms import Terms, terms_of
 from kwanzaa_compute.market.workload import Workload
@@ -120,8 +120,9 @@ def pace_of(gpu: GPU, asked: Asked) -> Pace:
 
 def _paced(task: Task, gpu: GPU, asked: Asked) -> Paced:
     count, receipts = asked.requirements.gpu_count, asked.settings.receipts
+    recipe = recipe_on(task.shape, task.recipe, gpu)
     training, evaluating = (
-        speed(task.shape, task.recipe, gpu, gpu_count=count, training=mode, receipts=receipts)
+        speed(task.shape, recipe, gpu, gpu_count=count, training=mode, receipts=receipts)
         for mode in (True, False)
     )
     return Paced(task.workload, training, evaluating)
@@ -136,14 +137,18 @@ def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
     asked_for = settings.allow_arm or wanted.gpu  # here it is what was asked for by name
     if gpu.arch == "arm" and not gpu.is_cpu and not asked_for:
         return Reason.ARM, ()
-    need = wanted.vram_gib
-    if gpu.is_cpu:
-        need = max(memory_needed(t.shape, t.recipe, on_gpu=False).total_gib for t in asked.tasks)
+    need = max(_memory_gib(task, gpu) for task in asked.tasks)
+    need = need if gpu.is_cpu else max(need, wanted.vram_gib)
     if gpu.vram_gib < need:
         return Reason.VRAM, (need - gpu.vram_gib, need, gpu.vram_gib)
     if wanted.precision is Precision.BF16_REQUIRED and not gpu.bf16:
         return Reason.NO_BF16, ()
     return None
+
+
+def _memory_gib(task: Task, gpu: GPU) -> float:
+    recipe = recipe_on(task.shape, task.recipe, gpu)
+    return memory_needed(task.shape, recipe, on_gpu=not gpu.is_cpu).total_gib
 
 
 def quote(offer: Offer, pace: Pace, asked: Asked) -> Quote:

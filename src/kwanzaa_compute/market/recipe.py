@@ -29,6 +29,8 @@ class CodePath:
     of everything that is no matrix product, in the same unit as the activations.
     `launch_ms_per_layer` is the host's work for one block of one micro-batch, with and without
     gradient checkpointing. `float32_head` says that embedding and head are held in 32 bits.
+    `unpacking` is the share of data-sheet bandwidth that unpacking of NF4 reaches: bitsandbytes'
+    own 1.76 of an H200's 4.8 TB/s.
     """
 
     name: str
@@ -38,6 +40,7 @@ class CodePath:
     traffic_factor: float
     launch_ms_per_layer: tuple[float, float]
     float32_head: bool = False
+    unpacking: float = 0.37
 
 
 NAIVE = CodePath("naive", 2.40, 10.0, 0, 92.0, (13.3, 7.6), float32_head=True)
@@ -53,7 +56,11 @@ FUSED = CodePath("fused", 1.0, 8.0, 1024, 12.0, (9.8, 5.5))
 """LoRA with its own autograd, chunked loss, fused norms; launched kernel by kernel."""
 
 FUSED_GRAPH = CodePath("fused, CUDA graph", 1.0, 8.0, 1024, 12.0, (0.0, 0.0))
-"""The same, with forward and backward captured once and replayed."""
+"""The same, with forward and backward captured once and replayed: as a prototype had it."""
+
+FAST = CodePath("fast", 1.0, 8.0, 1024, 17.0, (0.0, 0.0), unpacking=0.93)
+"""The trainer's own fast path, from the raw rows in docs/benchmarks: unpacking has a kernel of its
+own, and the traffic is what is left of a micro-batch's time beside products and unpacking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,9 @@ class Recipe:
 
     `compute` is "bf16", "fp16" or "fp32". `rows_per_micro_batch` rows of `row_tokens` tokens go
     through the model at once, `accumulation` times for one optimizer step. With `checkpointing`,
-    every `recompute_every`-th block is computed again on the way back.
+    every `recompute_every`-th block is computed again on the way back. `plans_memory` says that
+    the trainer stands on the fastest rung of the ladder that fits, `may_be_fast` that it takes
+    the fast path where there is one: `sizing.recipe_on` says what that comes to on a card.
     """
 
     row_tokens: int = 2048
@@ -79,6 +88,8 @@ class Recipe:
     optimizer: str = "paged_adamw_8bit"
     checkpoints_kept: int = 3
     path: CodePath = REFERENCE
+    plans_memory: bool = False
+    may_be_fast: bool = False
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -129,6 +140,8 @@ def recipe_from_config(config: "TrainingConfig", path: CodePath = REFERENCE) -> 
         optimizer=training.optim,
         checkpoints_kept=config.checkpointing.save_total_limit,
         path=path,
+        plans_memory=training.memory_plan == "auto",
+        may_be_fast=training.fast_path != "never",
     )
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 QUANTISABLE = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The linear layers of a decoder block, in the names that all supported models use."""
 
+FAST_FAMILIES = frozenset({"olmo", "olmo2", "olmo3", "llama", "mistral", "qwen2", "qwen3"})
+"""The architectures, by their `model_type`, that the trainer's fast path knows."""
+
 _BYTES_OF_DTYPE = {"float32": 4, "float16": 2, "bfloat16": 2, "float8_e4m3fn": 1}
 
 
@@ -18,7 +21,8 @@ class ModelShape:
 
     `hub_bytes` is the width of one parameter in the checkpoint that is downloaded, which is not
     the width that it is loaded in: OLMo-7B's `-hf` checkpoint is float32 on the Hub. `experts` and
-    `active_experts` are 1 for dense models. `source` says where the figures come from.
+    `active_experts` are 1 for dense models. `fast` says whether the trainer has a fast path for the
+    architecture: it has for all of our table. `source` says where the figures come from.
     """
 
     name: str
@@ -34,6 +38,7 @@ class ModelShape:
     experts: int = 1
     active_experts: int = 1
     max_positions: int = 2048
+    fast: bool = True
     source: str = ""
 
     @property
@@ -149,6 +154,7 @@ def shape_from_config_json(config: Mapping[str, object], name: str = "") -> Mode
         experts=experts,
         active_experts=_whole(config, "num_experts_per_tok", 1) if experts > 1 else 1,
         max_positions=_whole(config, "max_position_embeddings", 2048),
+        fast=config.get("model_type") in FAST_FAMILIES,
         source="config.json",
     )
 

@@ -7,7 +7,8 @@ against peaks measured on an H200 with OLMo-7B; the unit tests hold the predicti
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from kwanzaa_compute.market.recipe import FUSED, CodePath, Recipe
+from kwanzaa_compute.market.gpus import GPU
+from kwanzaa_compute.market.recipe import FAST, CodePath, Recipe, compute_on
 from kwanzaa_compute.market.shapes import (
     ModelShape,
     find_shape,
@@ -24,7 +25,10 @@ __all__ = [
     "disk_needed",
     "find_shape",
     "known_models",
+    "ladder",
+    "least_memory",
     "memory_needed",
+    "recipe_on",
     "rungs_that_fit",
     "shape_from_config_json",
 ]
@@ -210,7 +214,7 @@ class Rung:
     quantised: bool
     recompute_every: int
     micro_batch_factor: int
-    path: CodePath = FUSED
+    path: CodePath = FAST
 
     @property
     def name(self) -> str:
@@ -253,6 +257,66 @@ LADDER: tuple[Rung, ...] = (
     Rung(quantised=True, recompute_every=1, micro_batch_factor=1),
 )
 """From the fastest way to train to the most frugal one, in the order measured on an H200."""
+
+
+def ladder(
+    shape: ModelShape, recipe: Recipe, *, fast: bool
+) -> Iterator[tuple[Rung, Recipe, Sizing]]:
+    """Every rung that a recipe with one row a micro-batch may stand on, fastest first.
+
+    A base that the config wants in 16 bits is never quantised; one that it wants in 4 may be
+    either way, because 16 bits are what its 4 stand for. Off the fast path the recipe keeps its
+    own, and recomputes all blocks or none.
+    """
+    seen = set()
+    for rung in LADDER:
+        mine = replace(
+            rung,
+            quantised=rung.quantised and recipe.quantised,
+            recompute_every=rung.recompute_every if fast else min(1, rung.recompute_every),
+            path=FAST if fast else recipe.path,
+        )
+        on_rung = mine.applied(recipe)
+        if on_rung is not None and mine not in seen:
+            seen.add(mine)
+            yield mine, on_rung, memory_needed(shape, on_rung)
+
+
+def least_memory(shape: ModelShape, recipe: Recipe) -> Sizing:
+    """The least that a card must have: the most frugal rung, where the trainer may choose it.
+
+    A card without bf16 needs more, because it has no fast path: `recipe_on` knows.
+    """
+    fast = recipe.may_be_fast and shape.fast and recipe.compute != "fp16"
+    if not recipe.plans_memory:
+        return memory_needed(shape, replace(recipe, path=FAST) if fast else recipe)
+    one_row = _one_row(recipe)
+    return min(
+        (sizing for _, _, sizing in ladder(shape, one_row, fast=fast)),
+        key=lambda sizing: sizing.total_gib,
+    )
+
+
+def _one_row(recipe: Recipe) -> Recipe:
+    """The recipe with one row at a time, as many rows a step: what the rungs multiply."""
+    accumulation = recipe.accumulation * recipe.rows_per_micro_batch
+    return replace(recipe, rows_per_micro_batch=1, accumulation=accumulation)
+
+
+def recipe_on(shape: ModelShape, recipe: Recipe, gpu: GPU) -> Recipe:
+    """How the trainer will really train by that recipe on that card: path, rung, number format.
+
+    Where the memory ladder is left to it, that is the fastest rung that fits, or, where none does,
+    the most frugal one.
+    """
+    compute = compute_on(recipe, gpu)
+    fast = recipe.may_be_fast and shape.fast and not gpu.is_cpu and compute != "fp16"
+    if gpu.is_cpu or not recipe.plans_memory:
+        return replace(recipe, path=FAST) if fast else recipe
+    each = ladder(shape, _one_row(recipe), fast=fast)
+    rungs = [(sizing.total_gib, on) for _, on, sizing in each]
+    fits = next((on for gib, on in rungs if gib <= gpu.vram_gib), None)
+    return fits or min(rungs, key=lambda each: each[0])[1]
 
 
 def rungs_that_fit(

@@ -14,8 +14,6 @@ from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.recipe import Recipe, compute_on
 from kwanzaa_compute.market.shapes import ModelShape
 
-DEQUANT_EFFICIENCY = 0.37
-"""Share of data-sheet bandwidth that bitsandbytes' unpacking of NF4 reaches (1.76 of 4.8 TB/s)."""
 TRAFFIC_EFFICIENCY = 0.88
 """Share of data-sheet bandwidth that a copy reaches (4.23 of 4.8 TB/s)."""
 FP32_SHARE = 1 / 8
@@ -154,7 +152,7 @@ def _unpacking_s(shape: ModelShape, recipe: Recipe, gpu: GPU, *, training: bool)
         return 0.0
     passes = 2 + recipe.recomputed_share if training else 1
     moved = shape.active_linear_params * (recipe.linear_bytes_per_param + recipe.compute_bytes)
-    return passes * moved / (gpu.bandwidth_tb_s * 1e12 * DEQUANT_EFFICIENCY)
+    return passes * moved / (gpu.bandwidth_tb_s * 1e12 * recipe.path.unpacking)
 
 
 def _traffic_s(shape: ModelShape, recipe: Recipe, gpu: GPU, *, training: bool) -> float:

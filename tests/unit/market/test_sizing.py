@@ -3,9 +3,24 @@ from dataclasses import replace
 import pytest
 
 from kwanzaa_compute.market.gpus import find_gpu
-from kwanzaa_compute.market.recipe import CHUNKED_LOSS, FUSED, NAIVE, REFERENCE, CodePath, Recipe
+from kwanzaa_compute.market.recipe import (
+    CHUNKED_LOSS,
+    FAST,
+    FUSED,
+    NAIVE,
+    REFERENCE,
+    CodePath,
+    Recipe,
+)
 from kwanzaa_compute.market.shapes import ModelShape
-from kwanzaa_compute.market.sizing import LADDER, disk_needed, memory_needed, rungs_that_fit
+from kwanzaa_compute.market.sizing import (
+    LADDER,
+    disk_needed,
+    least_memory,
+    memory_needed,
+    recipe_on,
+    rungs_that_fit,
+)
 
 WITHIN = 0.065
 """How far a predicted peak may lie from a measured one."""
@@ -169,3 +184,53 @@ def test_the_reference_path_lies_between_the_naive_and_the_fused_one(olmo, recip
         for path in (NAIVE, REFERENCE, FUSED)
     )
     assert fused < ours < naive
+
+
+DEFAULT = Recipe(plans_memory=True, may_be_fast=True)
+
+
+@pytest.mark.parametrize(
+    ("card", "quantised", "every", "rows", "path"),
+    [
+        ("RTX 4070 Ti", True, 2, 1, FAST),
+        ("RTX 4080", True, 0, 1, FAST),
+        ("RTX 4090", False, 0, 1, FAST),
+        ("A100-40GB", True, 0, 4, FAST),
+        ("A100-80GB", False, 0, 4, FAST),
+        ("T4", True, 1, 1, REFERENCE),
+    ],
+)
+def test_the_plan_stands_where_the_trainer_was_seen_to_stand(
+    olmo, card, quantised, every, rows, path
+):
+    """Five rungs that the trainer took under these cards' limits; a T4 has no bf16."""
+    gpu = find_gpu(card)
+    on = recipe_on(olmo, DEFAULT, gpu)
+    assert (on.quantised, on.rows_per_micro_batch, on.path) == (quantised, rows, path)
+    assert (on.recompute_every if on.checkpointing else 0) == every
+    assert memory_needed(olmo, on).total_gib <= gpu.vram_gib
+    assert on.tokens_per_step == DEFAULT.tokens_per_step
+
+
+def test_a_recipe_that_is_to_stay_as_written_stays_so_on_every_card(olmo):
+    asked = replace(DEFAULT, plans_memory=False)
+    assert recipe_on(olmo, asked, find_gpu("H200")) == replace(asked, path=FAST)
+    assert recipe_on(olmo, replace(asked, may_be_fast=False), find_gpu("H200")).path == REFERENCE
+
+
+def test_a_16_bit_base_is_never_quantised_to_make_it_fit(olmo):
+    asked = replace(DEFAULT, quantised=False)
+    assert not recipe_on(olmo, asked, find_gpu("T4")).quantised
+    assert least_memory(olmo, asked).total_gib > 13
+
+
+def test_a_base_without_a_fast_path_is_planned_on_the_reference_path(olmo):
+    slow = replace(olmo, fast=False)
+    assert recipe_on(slow, DEFAULT, find_gpu("H200")).path == REFERENCE
+    assert least_memory(slow, DEFAULT).total_gib > least_memory(olmo, DEFAULT).total_gib
+
+
+def test_what_fits_nowhere_is_planned_on_the_most_frugal_rung(olmo):
+    small = replace(find_gpu("RTX 4080"), vram_gib=4.0)
+    on = recipe_on(olmo, DEFAULT, small)
+    assert memory_needed(olmo, on) == least_memory(olmo, DEFAULT)

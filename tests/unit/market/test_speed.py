@@ -1,10 +1,13 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from kwanzaa_compute.market.gpus import all_gpus, cpu_device, find_gpu, unknown_gpu
 from kwanzaa_compute.market.recipe import (
     CHUNKED_LOSS,
+    FAST,
     FUSED,
     FUSED_GRAPH,
     NAIVE,
@@ -47,6 +50,33 @@ def test_predictions_on_an_h200_are_what_was_measured(olmo, recipe, tokens_per_s
     predicted = speed(olmo, recipe, find_gpu("H200"))
     assert predicted.expected == pytest.approx(tokens_per_s, rel=within)
     assert predicted.low < predicted.expected < predicted.high
+
+
+RAW = Path(__file__).parents[3] / "docs/benchmarks/2026-11-24-h200-fast-3.jsonl"
+
+
+def measured_rungs():
+    """The rungs of the trainer's own fast path, from the raw rows ("nf4 every 2 x1")."""
+    for line in RAW.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if "predicted_gib" in row and "repeatable" not in row["name"]:
+            base, *words, rows = row["name"].split()
+            every = {"none": 0, "all": 1}.get(words[0]) if len(words) == 1 else int(words[1])
+            recipe = Recipe(
+                quantised=base == "nf4",
+                checkpointing=every > 0,
+                recompute_every=every or 1,
+                rows_per_micro_batch=int(rows[1:]),
+                path=FAST,
+            )
+            yield pytest.param(recipe, row["tok_s"], id=row["name"])
+
+
+@pytest.mark.parametrize(("recipe", "tokens_per_s"), measured_rungs())
+def test_the_speed_of_every_rung_is_within_7_percent_of_its_raw_row(olmo, recipe, tokens_per_s):
+    predicted = speed(olmo, recipe, find_gpu("H200"))
+    assert predicted.expected == pytest.approx(tokens_per_s, rel=0.07)
+    assert predicted.low < tokens_per_s < predicted.high
 
 
 # The estimates that were published beside the measurements, from another model of the same profile.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import ConfigError
+from kwanzaa_compute.market.shapes import FAST_FAMILIES
 from kwanzaa_compute.market.sizing import CUDA_CONTEXT_GIB, GIB
 from kwanzaa_compute.store.folder import TrainingPhase
 from kwanzaa_trainer.chat import chat_format
@@ -101,8 +102,6 @@ def _case(config: TrainingConfig, base: Base, precision: Precision, device: Devi
 
 def _reason_against(config: TrainingConfig, base: Any, precision: Precision, device: Device) -> str:
     """Why the fast path is not taken, as far as it can be told before the base is loaded; or ""."""
-    from kwanzaa_trainer.fast.path import FAMILIES
-
     wish = config.training.fast_path
     if wish == "never":
         return "training.fast_path is never"
@@ -111,7 +110,7 @@ def _reason_against(config: TrainingConfig, base: Any, precision: Precision, dev
     if precision.name == "fp16":
         return "it computes in fp16, with loss scaling"
     kind = base.get("model_type")
-    return "" if kind in FAMILIES else f"there is none for the architecture {kind}"
+    return "" if kind in FAST_FAMILIES else f"there is none for the architecture {kind}"
 
 
 def _stand(site: Site, case: Case, device: Device) -> Footing:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kwanzaa_compute.config import TrainingConfig
-from kwanzaa_compute.market.recipe import FUSED, REFERENCE, Recipe, recipe_from_config
+from kwanzaa_compute.market.recipe import FAST, REFERENCE, Recipe, recipe_from_config
 from kwanzaa_compute.market.shapes import ModelShape, shape_from_config_json
-from kwanzaa_compute.market.sizing import LADDER, Rung, memory_needed
+from kwanzaa_compute.market.sizing import Rung, memory_needed
+from kwanzaa_compute.market.sizing import ladder as sizing_ladder
 
 OWN_WORDS = "as the config says"
 
@@ -77,19 +78,6 @@ class Case:
             compute=self.compute,
         )
 
-    def allowed(self, rung: Rung) -> Rung:
-        """The rung as this case may stand on it.
-
-        `adapter.method: lora` means a base that is not quantised; qlora may be either way, because
-        16 bits are what its 4 stand for. The reference path recomputes all blocks or none.
-        """
-        return replace(
-            rung,
-            quantised=rung.quantised and self.config.adapter.quantized,
-            recompute_every=rung.recompute_every if self.is_fast else min(1, rung.recompute_every),
-            path=FUSED if self.is_fast else REFERENCE,
-        )
-
 
 def as_written(config: TrainingConfig) -> Footing:
     """What the config says itself."""
@@ -145,19 +133,23 @@ def lower(case: Case, now: Footing) -> Footing | None:
 
 def ladder(case: Case) -> list[Footing]:
     """Every rung that this case allows, fastest first; empty where the shape is unknown."""
-    shape, recipe = case.shape, case.recipe()
-    found: dict[tuple[bool, int, int], Footing] = {}
-    for rung in map(case.allowed, LADDER if shape is not None else ()):
-        on_rung = rung.applied(recipe)
-        if shape is None or on_rung is None:
-            continue
-        key = (rung.quantised, rung.recompute_every, on_rung.rows_per_micro_batch)
-        needs = memory_needed(shape, on_rung).total_gib
-        found.setdefault(key, Footing(*key, name=rung.name, needs_gib=needs))
-    return list(found.values())
+    shape = case.shape
+    if shape is None:
+        return []
+    return [
+        Footing(
+            rung.quantised,
+            rung.recompute_every,
+            on_rung.rows_per_micro_batch,
+            rung.name,
+            sizing.total_gib,
+        )
+        for rung, on_rung, sizing in sizing_ladder(shape, case.recipe(), fast=case.is_fast)
+    ]
 
 
 def _needs(case: Case, footing: Footing) -> float:
-    rung = case.allowed(Rung(footing.quantised, footing.recompute_every, footing.rows))
+    path = FAST if case.is_fast else REFERENCE
+    rung = Rung(footing.quantised, footing.recompute_every, footing.rows, path)
     shape, on_rung = case.shape, rung.applied(case.recipe())
     return memory_needed(shape, on_rung).total_gib if shape and on_rung else 0.0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kwanzaa_compute.market.shapes import FAST_FAMILIES
 from kwanzaa_trainer.data import IGNORED
 from kwanzaa_trainer.fast.attention import Layout
 from kwanzaa_trainer.fast.blocks import Angles, Decoder, read_decoder
@@ -18,7 +19,6 @@ from kwanzaa_trainer.fast.passes import Feed, Model, learn, measure
 if TYPE_CHECKING:
     from kwanzaa_trainer.batches import Batch
 
-FAMILIES = {"olmo", "olmo2", "olmo3", "llama", "mistral", "qwen2", "qwen3"}
 MOVING_ANGLES = {"dynamic", "longrope"}
 """Rotary tables that depend on how long the text in hand is."""
 
@@ -183,7 +183,7 @@ def read_model(model: Any, dtype: torch.dtype, row_tokens: int) -> Model:
 
 
 def _require_known(config: Any, row_tokens: int) -> None:
-    if config.model_type not in FAMILIES:
+    if config.model_type not in FAST_FAMILIES:
         raise ValueError(f"there is none for the architecture {config.model_type}")
     if getattr(config, "hidden_act", "silu") != "silu":
         raise ValueError(f"its activation is {config.hidden_act}")
