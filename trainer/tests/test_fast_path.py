@@ -203,3 +203,95 @@ def test_what_it_cannot_do_is_said_with_the_reason(torch: Any, tmp_path: Path) -
     assert "architecture gpt_neox" in refusal(model)
     biased = adapted(torch, tiny(torch, "Qwen 2", tmp_path / "q"), config_of(bias="all"))
     assert "biases are trained" in refusal(biased)
+
+
+def test_graphs_have_room_for_each_order_of_magnitude_of_samples() -> None:
+    from kwanzaa_trainer.fast.graph import room_for
+
+    assert [room_for(n) for n in (2, 16, 17, 64, 65, 257)] == [16, 16, 64, 64, 256, 1024]
+
+
+def test_a_graph_is_reused_until_its_rows_change_and_computes_the_batch_at_hand(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Without a GPU what is captured launches each time it is replayed, on the same tensors."""
+    from types import SimpleNamespace
+
+    from kwanzaa_trainer.fast import graph
+    from kwanzaa_trainer.fast.passes import learn
+    from kwanzaa_trainer.fast.path import make_fast_path
+
+    class Launching(graph.Replayer):
+        captures = 0
+
+        def _capture(self, feed: Any, recompute_every: int, room: int) -> Any:
+            self.captures += 1
+            mine, loss = graph._own(feed, room), torch.zeros(())
+            again = lambda: loss.copy_(learn(self._model, mine, recompute_every))  # noqa: E731
+            return graph._Captured(SimpleNamespace(replay=again), mine, loss)
+
+    model = adapted(torch, tiny(torch, "Llama", tmp_path), config_of())
+    plain = make_fast_path(model, torch.float32, ROW, packs=True)
+    fast = make_fast_path(model, torch.float32, ROW, packs=True)
+    fast.replayer = replayer = Launching(fast.model)
+    data = samples([9, 30, 17, 5, *[2] * 20])
+    few, other, many = [(0, 1, 2)], [(3, 1)], [tuple(range(3, 24))]
+    for rows, captures in ((few, 1), (other, 1), (many, 2), (few, 2), (few * 2, 3), (few, 4)):
+        batch = collate(data, rows, 0, length=ROW)
+        found = []
+        for path in (plain, fast):
+            path.begin_step()
+            loss = float(path.learn(batch, 0.5, 0))
+            grads = torch.cat([p.grad.flatten() for p in trainable(model).values()])
+            found.append((loss, grads))
+        assert replayer.captures == captures
+        assert found[1][0] == pytest.approx(found[0][0], rel=1e-6)
+        torch.testing.assert_close(found[1][1], found[0][1])
+
+
+def test_one_buffer_for_all_matrices_gives_the_same_gradients(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path
+) -> None:
+    from kwanzaa_trainer.fast.path import make_fast_path
+
+    model = adapted(torch, tiny(torch, "OLMo", tmp_path), config_of("qlora"))
+    batch = collate(samples([40, 20]), [(0,), (1,)], 0)
+    found = []
+    for is_shared in (False, True):
+        fast = make_fast_path(model, torch.float32, ROW)
+        fast.model.scratch.is_shared = is_shared
+        fast.begin_step()
+        loss = float(fast.learn(batch, 1.0, 0))
+        grads = torch.cat([p.grad.flatten() for p in trainable(model).values()])
+        found.append((loss, grads, len(fast.model.scratch._buffers)))
+    (loss, grads, buffers), (shared_loss, shared_grads, shared_buffers) = found
+    assert (buffers, shared_buffers) == (7, 1)
+    assert shared_loss == loss
+    assert torch.equal(shared_grads, grads)
+
+
+def test_where_torch_has_no_repeatable_way_the_run_goes_on_and_says_so(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    from kwanzaa_trainer.fast import path
+
+    model = adapted(torch, tiny(torch, "Llama", tmp_path), config_of())
+    batch = collate(samples([40, 20]), [(0,), (1,)], 0)
+    loss, grads = reference(model, batch, torch)
+    learn, said = path.learn, []
+
+    def refusing(parts: Any, *rest: Any) -> Any:
+        if parts.repeatable:
+            raise RuntimeError("attention does not have a deterministic implementation\nmore")
+        return learn(parts, *rest)
+
+    monkeypatch.setattr(path, "learn", refusing)
+    fast = path.make_fast_path(model, torch.float32, ROW, repeatable=True)
+    fast.complain = said.append
+    fast.begin_step()
+    assert float(fast.learn(batch, 1 / batch.answers, 0)) == pytest.approx(loss, rel=2e-6)
+    for name, parameter in trainable(model).items():
+        torch.testing.assert_close(parameter.grad, grads[name], rtol=2e-4, atol=2e-7)
+    assert len(said) == 1
+    assert "to tolerance" in said[0]
+    assert "to the bit" not in fast.words

@@ -185,3 +185,58 @@ def test_on_the_fast_path_a_stopped_run_resumes_to_the_bit_dropout_and_all(
     assert cut.train(attempt=2) == 0, cut.complaints()
     assert cut.losses() == whole.losses()
     assert cut.adapter() == whole.adapter()
+
+
+def stepping(torch: Any) -> Any:
+    """Two parameters under AdamW with their gradients: what `_update` knows of a learner."""
+    from types import SimpleNamespace
+
+    torch.manual_seed(3)
+    parameters = {name: torch.nn.Parameter(torch.randn(4)) for name in ("a", "b")}
+    inner = torch.optim.AdamW(parameters.values(), lr=0.1)
+    wrapped = SimpleNamespace(optimizer=inner, step=inner.step, zero_grad=inner.zero_grad)
+    for parameter in parameters.values():
+        parameter.grad = torch.ones(4)
+    return SimpleNamespace(optimizer=wrapped, parameters=parameters)
+
+
+def short_after_one(torch: Any, learner: Any) -> Callable[[], None]:
+    """An optimizer step that moves the first parameter, makes its state, and then has no room."""
+    inner = learner.optimizer.optimizer
+    rest = learner.parameters["b"]
+
+    def step() -> None:
+        grad, rest.grad = rest.grad, None
+        inner.step()
+        rest.grad = grad
+        raise torch.OutOfMemoryError
+
+    return step
+
+
+def test_a_first_optimizer_step_without_room_is_taken_back_to_the_bit(torch: Any) -> None:
+    from kwanzaa_trainer.learner import _update
+
+    calm, learner = stepping(torch), stepping(torch)
+    before = {name: p.detach().clone() for name, p in learner.parameters.items()}
+    step, learner.optimizer.step = learner.optimizer.step, short_after_one(torch, learner)
+    assert not _update(learner)
+    assert all(torch.equal(p, before[name]) for name, p in learner.parameters.items())
+    assert not learner.optimizer.optimizer.state
+    learner.optimizer.step = step
+    assert _update(learner)
+    assert _update(calm)
+    assert all(torch.equal(p, calm.parameters[name]) for name, p in learner.parameters.items())
+
+
+def test_a_later_optimizer_step_without_room_is_left_to_the_checkpoint(torch: Any) -> None:
+    from kwanzaa_trainer.attempt import failure_of
+    from kwanzaa_trainer.learner import _update
+    from kwanzaa_trainer.memory import StepLostError
+
+    learner = stepping(torch)
+    assert _update(learner)
+    learner.optimizer.step = short_after_one(torch, learner)
+    with pytest.raises(StepLostError) as caught:
+        _update(learner)
+    assert failure_of(1, caught.value).retryable

@@ -256,3 +256,32 @@ def test_a_wrong_command_line_is_a_usage_error(
 ) -> None:
     assert main(argv) == 2
     assert capsys.readouterr().err
+
+
+def test_a_driver_that_lets_no_memory_grow_gets_pieces_of_a_fixed_size() -> None:
+    from kwanzaa_trainer.allocator import FIXED, VARIABLE, ask_for_growing, keep_what_works
+
+    environ: dict[str, str] = {}
+    ask_for_growing(environ)
+    told: list[str] = []
+
+    def refuse_to_grow() -> None:
+        if not told:
+            raise RuntimeError("CUDA driver error: operation not supported\nmore")
+
+    words = keep_what_works(refuse_to_grow, told.append, environ)
+    assert words == "CUDA driver error: operation not supported"
+    assert told == [FIXED]
+    assert environ[VARIABLE] == FIXED
+    assert keep_what_works(refuse_to_grow, told.append, environ) == ""
+    assert told == [FIXED]
+
+
+def test_a_driver_that_gives_no_memory_at_all_still_fails_the_run() -> None:
+    from kwanzaa_trainer.allocator import GROWING, VARIABLE, keep_what_works
+
+    def refuse() -> None:
+        raise RuntimeError("no CUDA-capable device")
+
+    with pytest.raises(RuntimeError, match="no CUDA-capable"):
+        keep_what_works(refuse, lambda _: None, {VARIABLE: GROWING})

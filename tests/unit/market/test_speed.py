@@ -72,7 +72,7 @@ def measured_rungs():
             yield pytest.param(recipe, row["tok_s"], id=row["name"])
 
 
-@pytest.mark.parametrize(("recipe", "tokens_per_s"), measured_rungs())
+@pytest.mark.parametrize(("recipe", "tokens_per_s"), list(measured_rungs()))
 def test_the_speed_of_every_rung_is_within_7_percent_of_its_raw_row(olmo, recipe, tokens_per_s):
     predicted = speed(olmo, recipe, find_gpu("H200"))
     assert predicted.expected == pytest.approx(tokens_per_s, rel=0.07)

@@ -10,6 +10,7 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import KwanzaaError
 from kwanzaa_compute.store.folder import RunFolder
 from kwanzaa_compute.store.objects import Store, open_store
+from kwanzaa_trainer.allocator import ask_for_growing
 from kwanzaa_trainer.attempt import run_attempt
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
@@ -29,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     # Before torch is imported: cuBLAS reads it once, and is not repeatable without it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # And torch's allocator: with pieces of a fixed size a tenth of a small card lies idle in gaps.
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    ask_for_growing()
     _see_one_gpu(os.environ)
     try:
         store = open_store(words[1])

@@ -10,7 +10,7 @@ from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_trainer.batches import Batch
 from kwanzaa_trainer.data import IGNORED
 from kwanzaa_trainer.guard import require_finite, require_loss_scale
-from kwanzaa_trainer.memory import ShortOfMemoryError
+from kwanzaa_trainer.memory import ShortOfMemoryError, StepLostError
 from kwanzaa_trainer.model import trainable
 from kwanzaa_trainer.precision import Device, Precision
 from kwanzaa_trainer.schedule import warmup_steps
@@ -239,19 +239,21 @@ def _update(learner: Learner) -> bool:
     """Steps the optimizer; False where there was no room for its states, and nothing changed.
 
     They are made in the first step, parameter by parameter, so when room ends some parameters have
-    moved already: that step alone is prepared to be taken back. A later one makes nothing new.
+    moved already: that step alone is prepared to be taken back. A later one makes nothing new;
+    should it run short all the same, it raises `StepLostError`.
     """
     import torch
 
     inner = learner.optimizer.optimizer
     is_first = not inner.state
-    before = [p.detach().cpu() for p in learner.parameters.values()] if is_first else []
+    parameters = learner.parameters.values() if is_first else ()
+    before = [p.detach().to("cpu", copy=True) for p in parameters]
     try:
         learner.optimizer.step()
         fits = True
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError as error:
         if not is_first:
-            raise
+            raise StepLostError("memory ended while the optimizer stepped") from error
         fits = False
     if not is_first or not any(learner.team.sums(float(not fits))):
         return True

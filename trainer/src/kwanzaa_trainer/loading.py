@@ -11,6 +11,7 @@ from kwanzaa_compute.errors import ConfigError
 from kwanzaa_compute.market.shapes import FAST_FAMILIES
 from kwanzaa_compute.market.sizing import CUDA_CONTEXT_GIB, GIB
 from kwanzaa_compute.store.folder import TrainingPhase
+from kwanzaa_trainer.allocator import keep_what_works
 from kwanzaa_trainer.chat import chat_format
 from kwanzaa_trainer.data import Reader
 from kwanzaa_trainer.inputs import Inputs
@@ -53,6 +54,9 @@ def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
     """
     config, journal = inputs.config, site.journal
     device = find_device()
+    if device.is_gpu and (refused := keep_what_works()):
+        words = f"memory comes in pieces of a fixed size: {refused}"
+        site.journal.say("allocator", words, level="warning")
     precision = choose_precision(config.run.mixed_precision, device)
     journal.say("precision", f"computing in {precision.name}: {precision.reason}")
     case = _case(config, inputs.base, precision, device)

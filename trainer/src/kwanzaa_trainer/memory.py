@@ -21,6 +21,13 @@ class ShortOfMemoryError(Exception):
     """A micro-batch did not fit; nothing was changed, and the step can be taken again."""
 
 
+class StepLostError(Exception):
+    """Memory ended while the optimizer moved the parameters: some have moved, some have not.
+
+    Nothing here can take that back, but the newest checkpoint can: another try resumes from it.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Footing:
     """What a run stands on: how its base is stored and how its steps are cut."""
