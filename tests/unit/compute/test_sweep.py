@@ -82,7 +82,7 @@ def test_a_small_base_is_not_carried_to_the_large_ones_dear_machine(
 
 
 def test_more_gpus_for_their_price_train_side_by_side(config: Path, compute_of: Open) -> None:
-    four = machine("L4", "0.35", gpu_count=4)
+    four = machine("L4", "0.30", gpu_count=4)
     compute = compute_of(machine("L4", "0.20"), four)
     bases = [SMALL, ALIKE, "Qwen/Qwen2.5-1.5B", "meta-llama/Llama-3.2-1B"]
     assert compute.plan_sweep(config, bases, FAKE).runs[0].plan.candidates[0].offer == four
