@@ -9,6 +9,7 @@ import pytest
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_trainer import loading
 from kwanzaa_trainer.memory import Case, as_written, choose, ladder, lower
+from kwanzaa_trainer.team import ALONE
 
 OLMO_7B = {
     "model_type": "olmo",
@@ -197,7 +198,7 @@ def stepping(torch: Any) -> Any:
     wrapped = SimpleNamespace(optimizer=inner, step=inner.step, zero_grad=inner.zero_grad)
     for parameter in parameters.values():
         parameter.grad = torch.ones(4)
-    return SimpleNamespace(optimizer=wrapped, parameters=parameters)
+    return SimpleNamespace(optimizer=wrapped, parameters=parameters, team=ALONE)
 
 
 def short_after_one(torch: Any, learner: Any) -> Callable[[], None]:
