@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from kwanzaa_compute.cli.app import COMMANDS, build_app
 from kwanzaa_compute.config.loading import parse
+from kwanzaa_compute.drivers.plugins import discover
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120
@@ -95,8 +96,9 @@ def _environment(folder: Path) -> dict[str, str]:
         "NO_COLOR": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
+    keys = {name for info in discover().providers.values() for name in info.environment}
     kept = {n: v for n, v in os.environ.items() if not n.startswith("KWANZAA_") or "SPEND" in n}
-    return kept | mine
+    return {n: v for n, v in kept.items() if n not in keys} | mine
 
 
 def _shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
