@@ -10,6 +10,7 @@ import pytest
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase
 from kwanzaa_compute.testing.conformance import DriverConformance, Harness
+from kwanzaa_compute.testing.fakecloud import fake_offers
 from kwanzaa_compute.testing.loopback.sim import Sim, SimDriver, kwanzaa_providers
 from kwanzaa_compute.testing.samples import sample_job
 
@@ -124,8 +125,10 @@ def test_the_meter_runs_until_a_machine_has_ended(sim: Sim, harness: Harness) ->
     assert sim.cloud.billing == []
 
 
-def test_a_driver_without_a_running_simulation_sells_nothing() -> None:
+def test_without_a_running_simulation_there_is_nothing_and_nothing_can_be_launched() -> None:
     driver = SimDriver(DriverContext({}, Clock()))
-    assert list(driver.offers()) == []
+    assert [*driver.offers(), *driver.fleet(), *driver.logs("m-1")] == []
+    assert driver.inspect("m-1").phase is Phase.GONE
+    driver.terminate("m-1")
     with pytest.raises(LookupError):
-        list(driver.fleet())
+        driver.launch(work("kwz-me-s3-1", 1), fake_offers("sim")[0])

@@ -250,18 +250,23 @@ def _wait_until(what: Any) -> None:
         time.sleep(0.01)
 
 
+def children_of_ours() -> set[int]:
+    """The processes that this one has started: other tests' servers may be among them."""
+    listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return set(map(int, listing.split()))
+
+
 def test_nothing_is_left_behind_when_the_store_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The outcome of a member cannot be read: the attempt fails, and takes the others along."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     sweep = Sweep(tmp_path, a={}, b={"until_stopped": True})
-    read, children = RunFolder.failure, list[int]()
+    read, children, others = RunFolder.failure, set[int](), children_of_ours()
 
     def broken(self: RunFolder, attempt: int) -> Any:
         if self.store.url.endswith("/a"):
-            listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-            children.extend(map(int, listing.split()))
+            children.update(children_of_ours() - others)
             raise StoreError("the store is away")
         return read(self, attempt)
 

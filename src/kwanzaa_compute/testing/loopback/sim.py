@@ -121,20 +121,22 @@ class SimDriver:
 
     def inspect(self, machine_id: str) -> Sighting:
         """What one machine is doing."""
-        machine = self._here().look(machine_id)
+        machine = self._cloud.look(machine_id) if self._cloud else None
         return Sighting(machine_id, Phase.GONE) if machine is None else sighting_of(machine)
 
     def fleet(self) -> Iterable[Sighting]:
-        """Every machine that the cloud shows."""
-        return [sighting_of(machine) for machine in self._here().listing()]
+        """Every machine that the cloud shows; none outlives the process that simulates it."""
+        return [sighting_of(machine) for machine in (self._cloud.listing() if self._cloud else ())]
 
     def terminate(self, machine_id: str) -> None:
         """Ends a machine; an unknown one is no error."""
-        self._here().terminate(machine_id)
+        if self._cloud is not None:
+            self._cloud.terminate(machine_id)
 
     def logs(self, machine_id: str) -> Iterable[str]:
         """What the machine printed."""
-        return self._here().room.output(machine_id) if "/" not in machine_id else []
+        known = self._cloud is not None and "/" not in machine_id
+        return self._here().room.output(machine_id) if known else []
 
     def classify(self, error: Exception) -> ProviderError:
         """What a simulated cloud's answers mean."""
