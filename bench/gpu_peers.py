@@ -16,38 +16,47 @@ def transformers_trainer(book: Any) -> None:
     base = prepare_model_for_kbit_training(
         _base(), gradient_checkpointing_kwargs={"use_reentrant": False}
     )
-    rows, clock = _rows(), _clock()
+    rows, clock = full_rows(), make_clock()
     trainer = Trainer(
         model=get_peft_model(base, _lora()),
-        args=TrainingArguments(**_arguments()),
-        train_dataset=[{"input_ids": row, "labels": row} for row in rows],
+        args=TrainingArguments(**arguments()),
+        train_dataset=dataset(rows, labels=rows),
         data_collator=_collate,
         callbacks=[clock],
     )
-    _train(book, "transformers.Trainer nf4 all x1", trainer, clock)
+    train(book, "transformers.Trainer nf4 all x1", trainer, clock)
 
 
 def trl_trainer(book: Any) -> None:
-    """TRL's SFTTrainer with its defaults, full rows, then with its own packing of short samples."""
+    """TRL's SFTTrainer with its defaults, full rows."""
+    _trl(book, "full rows", full_rows(), packing=False)
+
+
+def trl_packing(book: Any) -> None:
+    """The same with its own packing of short samples."""
+    _trl(book, "its own packing", short_rows(), packing=True)
+
+
+def _trl(book: Any, name: str, rows: list[list[int]], *, packing: bool) -> None:
     import trl
+
+    clock = make_clock()
+    trainer = trl.SFTTrainer(
+        model=_base(),
+        args=trl.SFTConfig(max_length=g.ROW, packing=packing, **arguments()),
+        train_dataset=dataset(rows),
+        processing_class=make_tokenizer(),
+        peft_config=_lora(),
+        callbacks=[clock],
+    )
+    train(book, f"TRL {trl.__version__} nf4 all x1, {name}", trainer, clock)
+
+
+def dataset(rows: list[list[int]], **more: list[list[int]]) -> Any:
+    """Tokenised samples as all three take them."""
     from datasets import Dataset
 
-    for name, rows, packing in (
-        ("full rows", _rows(), False),
-        ("its own packing", [list(s.ids) for s in g.short_samples(500, seed=11)[0]], True),
-    ):
-        with book.attempt(f"TRL {name}"):
-            clock = _clock()
-            trainer = trl.SFTTrainer(
-                model=_base(),
-                args=trl.SFTConfig(max_length=g.ROW, packing=packing, **_arguments()),
-                train_dataset=Dataset.from_dict({"input_ids": rows}),
-                processing_class=_tokenizer(),
-                peft_config=_lora(),
-                callbacks=[clock],
-            )
-            _train(book, f"TRL {trl.__version__} nf4 all x1, {name}", trainer, clock)
-            del trainer
+    return Dataset.from_dict({"input_ids": rows, **more})
 
 
 def _base() -> Any:
@@ -56,8 +65,14 @@ def _base() -> Any:
     return base
 
 
-def _rows() -> list[list[int]]:
+def full_rows() -> list[list[int]]:
+    """Samples of exactly one row each."""
     return [list(sample.ids) for sample in g.full_rows(80, seed=1)[0]]
+
+
+def short_rows() -> list[list[int]]:
+    """The short samples that ours is measured with."""
+    return [list(sample.ids) for sample in g.short_samples(500, seed=11)[0]]
 
 
 def _lora() -> Any:
@@ -69,7 +84,8 @@ def _lora() -> Any:
     )
 
 
-def _arguments() -> dict[str, Any]:
+def arguments() -> dict[str, Any]:
+    """The founding recipe in transformers' words."""
     return {
         "output_dir": tempfile.mkdtemp(),
         "max_steps": 4,
@@ -92,7 +108,8 @@ def _collate(features: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: torch.tensor([f[key] for f in features]) for key in features[0]}
 
 
-def _clock() -> Any:
+def make_clock() -> Any:
+    """A callback that notes when each step ended, in `ends`."""
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
@@ -109,25 +126,30 @@ def _clock() -> Any:
     return Clock()
 
 
-def _train(book: Any, name: str, trainer: Any, clock: Any) -> None:
+def train(book: Any, name: str, trainer: Any, clock: Any) -> None:
+    """Runs it and writes the median step down. A packed row's useful tokens are the mean's."""
     g.settle()
     trainer.train()
     took = sorted(b - a for a, b in zip(clock.ends, clock.ends[1:], strict=False))
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     norms = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
-    seen = trainer.state.num_input_tokens_seen
+    lengths = [len(row) for row in trainer.train_dataset["input_ids"]]
+    filled = sum(lengths) / (len(lengths) * g.ROW)
+    rate = g.ROWS_A_STEP * g.ROW / took[len(took) // 2]
     book.note(
         name,
-        tok_s=round(g.ROWS_A_STEP * g.ROW / took[len(took) // 2], 1),
+        tok_s=round(rate, 1),
+        fill=round(filled, 4),
+        useful_tok_s=round(rate * filled, 1),
         step_s=[round(t, 4) for t in took],
         loss=losses[:1],
         grad_norm=[float(n) for n in norms[:1]],
-        tokens_seen=seen,
         **g.memory_now(),
     )
 
 
-def _tokenizer() -> Any:
+def make_tokenizer() -> Any:
+    """One token a byte."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

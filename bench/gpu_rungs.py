@@ -15,6 +15,14 @@ def main_rung(book: Any) -> None:
         book.note("parts of a step", **_parts(learner, data))
 
 
+def repeatable(book: Any) -> None:
+    """The same as the trainer does it by default: two runs agree to the bit."""
+    learner, data = _learner(book, quantised=True, repeatable=True), g.full_rows(64, seed=1)
+    rung(
+        book, learner, data, quantised=True, every=1, rows=1, timed=3, suffix=", repeatable, fresh"
+    )
+
+
 def shared_scratch(book: Any) -> None:
     """The same with one buffer for all unpacked matrices."""
     learner, data = _learner(book, quantised=True), g.full_rows(64, seed=1)
@@ -132,9 +140,10 @@ def packed(book: Any, learner: Any, *, quantised: bool, every: int, rows: int) -
         book.note(name, fill=round(filled, 4), most_samples_in_a_row=most, **measured)
 
 
-def _learner(book: Any, *, quantised: bool) -> Any:
+def _learner(book: Any, *, quantised: bool, repeatable: bool = False) -> Any:
     config = g.config_of(quantised=quantised)
-    learner = g.learner_of(g.adapted(g.make_base(quantised=quantised), config), config, fast=True)
+    model = g.adapted(g.make_base(quantised=quantised), config)
+    learner = g.learner_of(model, config, fast=True, repeatable=repeatable)
     learner.fast.complain = lambda text: book.note("complaint", text=text)
     book.note("built", **g.memory_now())
     return learner
