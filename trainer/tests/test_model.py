@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +170,16 @@ def test_a_missing_tokenizer_is_a_config_error(base: Path, tmp_path: Path) -> No
     # transformers makes an empty one of the model's kind and says nothing.
     with pytest.raises(ConfigError, match="no tokenizer"):
         load_tokenizer(Base(str(folder)))
+
+
+def test_bitsandbytes_compiles_nothing_and_others_still_may() -> None:
+    code = (
+        "import sys, torch\n"
+        "from kwanzaa_trainer.model import import_bitsandbytes\n"
+        "compile_ = torch.compile\n"
+        "import_bitsandbytes()\n"
+        "assert 'bitsandbytes' in sys.modules\n"
+        "assert 'torch._inductor.compile_fx' not in sys.modules\n"
+        "assert torch.compile is compile_\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
