@@ -1,7 +1,7 @@
 """What the ledger remembers of runs and attempts, and the words for their states."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -266,3 +266,13 @@ class Event:
     kind: str
     message: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def values_of(record: Any) -> dict[str, Any]:
+    """A dataclass's fields by name, to be written down: `asdict` copies each of them, slowly."""
+    return {name: getattr(record, name) for name in names_of(type(record))}
+
+
+def names_of(kind: type[Any]) -> tuple[str, ...]:
+    """The names of a dataclass's fields."""
+    return tuple(f.name for f in fields(kind))

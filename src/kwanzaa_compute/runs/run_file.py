@@ -6,19 +6,22 @@ No secrets in it. It is written before each launch and at the run's end.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
 from kwanzaa_compute.errors import StoreError
-from kwanzaa_compute.runs.records import AttemptRecord, RunRecord
+from kwanzaa_compute.runs.records import AttemptRecord, RunRecord, values_of
 
 SCHEMA = 2
 
 
 def run_json(run: RunRecord, attempts: Sequence[AttemptRecord]) -> bytes:
     """The run, its cap and its attempts, as the store keeps them; money as text."""
-    document = {"schema": SCHEMA, "run": asdict(run), "attempts": [asdict(a) for a in attempts]}
+    document = {
+        "schema": SCHEMA,
+        "run": values_of(run),
+        "attempts": [values_of(a) for a in attempts],
+    }
     return json.dumps(document, sort_keys=True, default=str).encode()
 
 
@@ -44,7 +47,7 @@ def read_run_json(data: bytes) -> tuple[RunRecord, list[AttemptRecord]]:
 
 
 def _is_sound(record: RunRecord | AttemptRecord) -> bool:
-    numbers = [v for v in asdict(record).values() if isinstance(v, int | float | Decimal)]
+    numbers = [v for v in values_of(record).values() if isinstance(v, int | float | Decimal)]
     return all(math.isfinite(number) and number >= -1 for number in numbers)
 
 

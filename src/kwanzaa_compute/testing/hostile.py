@@ -7,10 +7,11 @@ Watchers are killed at any boundary of any call, in the middle of one another's 
 again from what the ledger kept. What may never happen is checked after every event.
 """
 
+import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from kwanzaa_compute.drivers.contract import Deadline, ProviderInfo
 from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
 from kwanzaa_compute.errors import LeaseLostError, StoreError
+from kwanzaa_compute.runs import schema
 from kwanzaa_compute.runs.candidates import dump_prospects
 from kwanzaa_compute.runs.ledger import Ledger
 from kwanzaa_compute.runs.records import RunState
@@ -58,13 +60,34 @@ def survive(
 ) -> Outcome:
     """Plays a schedule to its end. `only` replays some strikes; `folder`: the ledger's, on disk."""
     name = f"world{next(_ledgers)}"
-    where = str(folder / f"{name}.db") if folder else f"file:/{name}?vfs=memdb"
-    world = World(schedule, where, Chance(schedule.seed, only))
+    chance = Chance(schedule.seed, only)
+    if folder:
+        world = World(schedule, str(folder / f"{name}.db"), chance)
+    else:
+        where = f"file:/{name}?vfs=memdb"
+        with closing(_new_ledger(where)):  # it is there while somebody has it open
+            world = World(schedule, where, chance)
     with closing(world.ledger):
         world.play()
         states = tuple(run.state for run in world.ledger.runs())
         log = world.history()
     return Outcome(schedule, tuple(world.judge.violations), log, tuple(world.chance.struck), states)
+
+
+def _new_ledger(where: str) -> sqlite3.Connection:
+    """A ledger in memory that has seen all migrations; ten thousand worlds need not repeat them."""
+    new = schema.connect(where)
+    with closing(sqlite3.connect(":memory:")) as migrated:
+        migrated.deserialize(_migrated())
+        migrated.backup(new)
+    return new
+
+
+@cache
+def _migrated() -> bytes:
+    with closing(schema.connect("file::memory:")) as db:
+        schema.migrate(db)
+        return db.serialize()
 
 
 class World:
