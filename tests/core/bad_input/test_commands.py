@@ -19,7 +19,7 @@ from kwanzaa_compute.compute.checks import State
 from kwanzaa_compute.compute.diagnosis import FLOORS, below_floor, diagnose
 from kwanzaa_compute.config import load
 from kwanzaa_compute.drivers.contract import Feature, Phase, ProviderInfo, Sighting
-from kwanzaa_compute.drivers.plugins import Catalogue
+from kwanzaa_compute.drivers.plugins import Catalogue, discover
 
 CHAT = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "!"}]}\n'
 
@@ -38,6 +38,10 @@ Cli = Callable[..., Said]
 def cli(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     monkeypatch.setenv("KWANZAA_HOME", str(folder / "home"))
     monkeypatch.delenv("KWANZAA_STORE", raising=False)
+    # Nobody set up a provider here: one that is asked and cannot answer is asked for seconds.
+    for info in discover().providers.values():
+        for name in info.environment:
+            monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(folder)
 
     def run(*words: object) -> Said:

@@ -73,21 +73,42 @@ def test_the_finishing_line_says_where_the_base_is(made):
 
 
 @pytest.mark.slow
-def test_the_same_recipe_gives_the_same_bytes(made, tmp_path):
-    folder, _ = made
-    make_base(tmp_path / "again", steps=2)
-    names = sorted(path.name for path in folder.iterdir())
-    assert "recipe.json" in names
-    assert names == sorted(path.name for path in (tmp_path / "again").iterdir())
-    for name in names:
-        assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
-
-
-@pytest.mark.slow
-def test_a_finished_base_is_left_alone_and_another_recipe_is_not_taken_for_it(made):
+def test_a_finished_base_is_left_alone(made):
     folder, _ = made
     before = (folder / "model.safetensors").stat().st_mtime_ns
     assert "already holds this base" in make_base(folder, steps=2)
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
-    (folder / "recipe.json").write_text("{")
-    assert "made in" in make_base(folder, steps=1)
+
+
+@pytest.mark.slow
+def test_another_recipe_is_not_taken_for_it_and_the_same_one_gives_the_same_bytes(made, tmp_path):
+    folder, _ = made
+    again = tmp_path / "again"
+    again.mkdir()
+    other = json.loads((folder / "recipe.json").read_text()) | {"recipe_sha256": "another"}
+    (again / "recipe.json").write_text(json.dumps(other))
+    assert "made in" in make_base(again, steps=2)
+    names = sorted(path.name for path in folder.iterdir())
+    assert "recipe.json" in names
+    assert names == sorted(path.name for path in again.iterdir())
+    for name in names:
+        assert (folder / name).read_bytes() == (again / name).read_bytes(), name
+
+
+def test_a_base_that_was_not_finished_is_none(tmp_path):
+    for number, left in enumerate(("{", "[]", "{}")):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "recipe.json").write_text(left)
+    code = (
+        "import sys; from pathlib import Path; import make_base;"
+        "print(*(make_base.is_made(Path(folder), 'a recipe') for folder in sys.argv[1:]))"
+    )
+    folders = [str(tmp_path / name) for name in ("0", "1", "2", "nothing")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *folders],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=QUICKSTART,
+    )
+    assert done.stdout.split() == ["False"] * 4
