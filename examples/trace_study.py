@@ -119,31 +119,33 @@ def optimum(places: Sequence[Place], task: Task, starts: Sequence[int]) -> np.nd
     nothing_left = np.full((len(begins), task.work + 1), np.inf)
     nothing_left[:, 0] = 0.0
     usd = [dollars(place.offer.usd_per_hour or Decimal(0), 1, task) for place in places]
-    traces = [None if p.trace is None else np.asarray(p.trace.available) for p in places]
+    there_now = [_there(place, 1) for place in places]
+    there_to_boot = [_there(place, task.set_up) for place in places]
     idle = nothing_left
     later = [[nothing_left] * len(places)]  # later[k]: `on` at k + 1 steps from now
     for step in range(task.deadline - 1, -1, -1):
-        here = [_there(trace, begins + step, 1) for trace in traces]
         if len(later) >= task.set_up:
             idle = idle.copy()
-            for number, trace in enumerate(traces):
-                boots = _there(trace, begins + step, task.set_up)
+            for number, there in enumerate(there_to_boot):
+                boots = there[(begins + step) % len(there)]
                 launched = later[task.set_up - 1][number] + usd[number] * task.set_up
                 np.minimum(idle, np.where(boots[:, None], launched, np.inf), out=idle)
         on = []
-        for number, there in enumerate(here):
+        for number, there in enumerate(there_now):
+            works = there[(begins + step) % len(there)]
             worked = np.full_like(idle, np.inf)
             worked[:, 1:] = later[0][number][:, :-1] + usd[number]
-            on.append(np.minimum(idle, np.where(there[:, None], worked, np.inf)))
+            on.append(np.minimum(idle, np.where(works[:, None], worked, np.inf)))
         later = [on, *later[: task.set_up - 1]]
     return idle[:, task.work]
 
 
-def _there(trace: np.ndarray | None, steps: np.ndarray, count: int) -> np.ndarray:
-    """Where a place has a machine during `count` steps on end."""
-    if trace is None:
-        return np.ones(len(steps), dtype=bool)
-    return np.all([trace[(steps + later) % len(trace)] for later in range(count)], axis=0)
+def _there(place: Place, count: int) -> np.ndarray:
+    """From which steps of its trace a place has a machine during `count` steps on end."""
+    if place.trace is None:
+        return np.ones(1, dtype=bool)
+    now = np.asarray(place.trace.available, dtype=bool)
+    return np.all([np.roll(now, -later) for later in range(count)], axis=0)
 
 
 # -- what it says -----------------------------------------------------------------------------
