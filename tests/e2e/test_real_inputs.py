@@ -23,11 +23,11 @@ def test_the_first_users_config_and_data_train_here(
     data.mkdir(parents=True)
     (data / "kwanzaa_train.jsonl").write_text("".join(samples))
     # They did not publish their evaluation file.
-    (data / "kwanzaa_eval.jsonl").write_text("".join(samples[-12:]))
+    (data / "kwanzaa_eval.jsonl").write_text("".join(samples[-6:]))
     shutil.copy(real_inputs / "training.yaml", tmp_path)
 
-    # Half of its twenty steps: enough to save, evaluate and keep the best, in half the time.
-    command = ["train", "training.yaml", "--provider", "local", "--max-steps", "10", "--yes"]
+    # Not all of its twenty steps: it saves and evaluates at the seventh and at the last.
+    command = ["train", "training.yaml", "--provider", "local", "--max-steps", "8", "--yes"]
     done = subprocess.run(
         [sys.executable, "-m", "kwanzaa_compute", *command, "--json", "--base-model", str(base)],
         cwd=tmp_path,
@@ -50,5 +50,12 @@ def test_the_first_users_config_and_data_train_here(
         assert (adapter / name).stat().st_size > 0, name
     # What is not applied is said, with its line.
     assert "line 17: run.dataloader_num_workers: not applied" in done.stderr
-    summary = json.loads((adapter / "training_metrics.json").read_text())
-    assert summary, "the metrics are empty"
+    metrics = json.loads((adapter / "training_metrics.json").read_text())
+    assert metrics, "the metrics are empty"
+    done_file = next((tmp_path / "home" / "store" / "runs").glob("*/done.json"))
+    quality = json.loads(done_file.read_text())["summary"]["quality"]
+    assert quality["asked"] > 0
+    assert set(quality["rates"]) == {
+        *("json_valid_rate", "citation_coverage_rate"),
+        *("refusal_correctness_rate", "retrieval_groundedness_rate"),
+    }

@@ -19,9 +19,14 @@ def test_the_first_users_files_train_unchanged(make_run: Any, torch: Any, tmp_pa
     real = Path(REAL or "")
     data = real / "kwanzaa_train.jsonl"
     config = load_config(real / "training.yaml")
-    # One step only; everything else as the user wrote it.
-    training = config.training.model_copy(update={"max_steps": 1})
-    config = config.model_copy(update={"training": training})
+    # One step and short answers; everything else as the user wrote it. `tests/e2e` has the rest.
+    short = config.evaluation.generation.model_copy(update={"max_new_tokens": 40})
+    config = config.model_copy(
+        update={
+            "training": config.training.model_copy(update={"max_steps": 1}),
+            "evaluation": config.evaluation.model_copy(update={"generation": short}),
+        }
+    )
     run = make_run()
     for path, name in relative_paths(_base_for(torch, data, tmp_path)):
         run.store.upload(path, f"{BASE_MODEL}/{name}")
