@@ -12,6 +12,7 @@ import nbformat
 import pytest
 
 from kwanzaa_compute.cli import main
+from kwanzaa_compute.testing.endtoend import shared_base
 
 STEPS, SAVE_EVERY = 60, 10
 CONFIG = """\
@@ -47,9 +48,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append({"messages": [asked, {"role": "assistant", "content": f"It is {2 * n}."}]})
     data = folder / "train.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    make = [sys.executable, "-m", "kwanzaa_trainer.tiny", str(folder / "base"), str(data)]
-    subprocess.run(make, check=True, capture_output=True)
-    text = CONFIG.format(base=folder / "base", steps=STEPS, save=SAVE_EVERY)
+    base = shared_base(data, tmp_path_factory)
+    text = CONFIG.format(base=base, steps=STEPS, save=SAVE_EVERY)
     (folder / "training.yaml").write_text(text)
     return folder
 

@@ -17,6 +17,7 @@ meter. It needs `kwanzaa-trainer[torch]`, and about fifteen seconds of a process
 
 # ruff: noqa: S101 -- a test
 
+import hashlib
 import json
 import os
 import subprocess
@@ -100,7 +101,7 @@ class DriverEndToEnd:
             row["messages"].append({"role": "assistant", "content": f"It is {2 * number}."})
         data = tmp_path / "train.jsonl"
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        base = _base(data, tmp_path_factory)
+        base = shared_base(data, tmp_path_factory)
         path = tmp_path / "training.yaml"
         path.write_text(
             CONFIG.format(base=base, steps=STEPS, save=SAVE_EVERY, output=tmp_path / "adapter")
@@ -145,12 +146,12 @@ class DriverEndToEnd:
         assert run.receipt.usd - cloud.billed_usd <= allowed
 
 
-def _base(data: Path, factory: pytest.TempPathFactory) -> Path:
-    """A base that knows the data, made once in a test run, or once in each of its processes."""
+def shared_base(data: Path, factory: pytest.TempPathFactory) -> Path:
+    """A tiny base that knows this data, made once in a test run (at most once a process)."""
     folder = factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         folder = folder.parent
-    base = folder / "end-to-end-base"
+    base = folder / f"base-{hashlib.sha256(data.read_bytes()).hexdigest()[:16]}"
     if not base.exists():
         made = data.parent / "base"
         make = [sys.executable, "-m", "kwanzaa_trainer.tiny", str(made), str(data)]

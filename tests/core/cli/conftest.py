@@ -147,6 +147,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KWANZAA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("NO_COLOR", raising=False)
+    # What runs in this process looks again at once; real processes keep their pace.
+    monkeypatch.setattr("kwanzaa_compute.compute.run.POLL_OWN_MACHINE_S", 0.05)
     return tmp_path / "home"
 
 
