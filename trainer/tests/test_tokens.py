@@ -101,12 +101,14 @@ def test_writing_holds_no_more_than_a_piece_in_memory(tmp_path: Path) -> None:
     import tracemalloc
     from array import array
 
+    import numpy as np  # noqa: F401 -- its own import is not what is weighed
+
     from kwanzaa_trainer.data import IGNORED, Sample
 
     def many() -> Any:
         for number in range(2000):
             ids = array("i", [number] * 2000)
-            yield Sample(number, ids, array("i", [IGNORED, *ids[1:]]))
+            yield Sample(number, ids, array("i", [IGNORED]) + ids[1:])
 
     tracemalloc.start()
     try:

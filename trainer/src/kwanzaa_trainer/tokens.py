@@ -83,7 +83,7 @@ def write_tokens(folder: Path, samples: Iterable[Sample], max_length: int) -> No
             lines.append(sample.line)
             ends.append(end)
             ids.write(np.asarray(sample.ids, dtype="<i4").tobytes())
-            learnt.write(bytes(label != IGNORED for label in sample.labels))
+            learnt.write((np.asarray(sample.labels) != IGNORED).tobytes())
     np.save(beside / INDEX, np.array([lines, ends], dtype=np.int64).reshape(2, -1))
     told = {"lines": list(skipped), "longest": longest}
     (beside / SKIPPED).write_text(json.dumps(told), encoding="utf-8")
