@@ -20,7 +20,7 @@ def project(quickstart: Path, tiny_base: Path, tmp_path: Path) -> Path:
     shutil.copytree(quickstart, copy, ignore=shutil.ignore_patterns("base", "__pycache__"))
     (copy / "base").symlink_to(tiny_base)
     text = (copy / "training.yaml").read_text()
-    short, count = re.subn(r"(?m)^training:$", "training:\n  max_steps: 80", text)
+    short, count = re.subn(r"(?m)^training:$", "training:\n  max_steps: 48", text)
     assert count == 1
     (copy / "training.yaml").write_text(short)
     return tmp_path
