@@ -88,8 +88,8 @@ def large_job() -> Workload:
 
 
 def recipe() -> Recipe:
-    """The default recipe: path and rung of the memory ladder are left to the trainer."""
-    return Recipe(plans_memory=True, may_be_fast=True)
+    """The default recipe: path and rung are left to the trainer, and it is repeatable."""
+    return Recipe(plans_memory=True, may_be_fast=True, repeatable=True)
 
 
 def plan_of(job: Workload) -> Plan:

@@ -60,7 +60,7 @@ _WORDS: dict[Reason, str] = {
 }
 
 _SET_UP = frozenset({"boot", "image", "install", "model download", "model load"})
-_WORK = frozenset({"training", "evaluation"})
+_WORK = frozenset({"training", "evaluation", "answers"})
 
 Detail = tuple[float | str, ...]
 """The figures that a reason's wording shows."""

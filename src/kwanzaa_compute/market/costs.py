@@ -12,7 +12,7 @@ from decimal import Decimal
 from kwanzaa_compute.market.interruptions import expected_with_interruptions, interruptions_at
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape
-from kwanzaa_compute.market.speed import Speed
+from kwanzaa_compute.market.speed import Span, Speed
 from kwanzaa_compute.market.terms import Terms
 from kwanzaa_compute.market.workload import Workload
 
@@ -79,18 +79,20 @@ class Extras:
 class Work:
     """The useful seconds of a run at one speed, and how it is saved meanwhile.
 
-    A checkpoint is taken every `interval_s` seconds of work and takes `save_s`.
+    A checkpoint is taken every `interval_s` seconds of work and takes `save_s`. `answering_s` are
+    the generated answers at the end.
     """
 
     training_s: float
     evaluation_s: float
     interval_s: float
     save_s: float
+    answering_s: float = 0.0
 
     @property
     def useful_s(self) -> float:
-        """Training and evaluation."""
-        return self.training_s + self.evaluation_s
+        """Training, evaluation and answers."""
+        return self.training_s + self.evaluation_s + self.answering_s
 
     @property
     def saving_s(self) -> float:
@@ -151,8 +153,12 @@ def work(
     evaluating: float,
     *,
     save_s: float = SAVE_S,
+    answering_s: float = 0.0,
 ) -> Work:
-    """The useful seconds at so many tokens a second of training and of evaluation."""
+    """The useful seconds at so many tokens a second of training and of evaluation.
+
+    The answers come on top; they need no checkpoint of their own.
+    """
     training_s = workload.computed_tokens / training
     useful_s = training_s + workload.eval_tokens / evaluating
     interval = useful_s
@@ -165,6 +171,7 @@ def work(
         useful_s - training_s,
         max(1.0, min(interval, useful_s)),
         save_s,
+        answering_s,
     )
 
 
@@ -177,17 +184,22 @@ def side_by_side(works: Sequence[Work], places: int) -> Work:
         min(queues, key=lambda queue: sum(w.total_s for w in queue)).append(one)
     longest = max(queues, key=lambda queue: sum(w.total_s for w in queue))
     training_s, useful_s = sum(w.training_s for w in longest), sum(w.useful_s for w in longest)
+    evaluation_s, answering_s = (
+        sum(w.evaluation_s for w in longest),
+        sum(w.answering_s for w in longest),
+    )
     checkpoints = sum(w.useful_s / w.interval_s for w in longest)
-    return Work(training_s, useful_s - training_s, useful_s / checkpoints, longest[0].save_s)
+    return Work(training_s, evaluation_s, useful_s / checkpoints, longest[0].save_s, answering_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Paced:
-    """One adapter's work, and how fast a machine trains and evaluates it."""
+    """One adapter's work, and how fast a machine trains, evaluates and questions it."""
 
     workload: Workload
     training: Speed
     evaluating: Speed
+    answering: Span = Span(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +257,13 @@ def courses(
 def _work_at(end: str, paced: Sequence[Paced], save_s: float, places: int) -> Work:
     """All of a machine's work at that end of its speeds."""
     works = [
-        work(p.workload, getattr(p.training, end), getattr(p.evaluating, end), save_s=save_s)
+        work(
+            p.workload,
+            getattr(p.training, end),
+            getattr(p.evaluating, end),
+            save_s=save_s,
+            answering_s=p.answering.most if end == "low" else p.answering.expected,
+        )
         for p in paced
     ]
     return side_by_side(works, places)
@@ -269,6 +287,7 @@ def _expected(usual: Work, start: SetUp, rate: float, terms: Terms, extras: Extr
         ("model load", start.load_s, "into memory, quantised on the way"),
         ("training", usual.training_s, "forward and backward"),
         ("evaluation", usual.evaluation_s, "forward only"),
+        ("answers", usual.answering_s, "generated to the evaluation data, token by token"),
         ("checkpoints", usual.saving_s, "saving"),
         ("interruptions", lost, "work lost and set-ups repeated on spot machines"),
         ("validation", extras.validation_h * 3600, "as asked"),

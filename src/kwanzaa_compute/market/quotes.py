@@ -24,7 +24,7 @@ from kwanzaa_compute.market.offers import Offer, Precision, Requirements
 from kwanzaa_compute.market.recipe import Recipe, compute_on
 from kwanzaa_compute.market.shapes import ModelShape
 from kwanzaa_compute.market.sizing import LIBRARIES_GIB, memory_needed, recipe_on
-from kwanzaa_compute.market.speed import Speed, SpeedReceipt, speed
+from kwanzaa_compute.market.speed import Speed, SpeedReceipt, answering_s, speed
 from kwanzaa_compute.market.terms import Terms, terms_of
 from kwanzaa_compute.market.workload import Workload
 
@@ -125,7 +125,8 @@ def _paced(task: Task, gpu: GPU, asked: Asked) -> Paced:
         speed(task.shape, recipe, gpu, gpu_count=count, training=mode, receipts=receipts)
         for mode in (True, False)
     )
-    return Paced(task.workload, training, evaluating)
+    answering = answering_s(task.shape, recipe, gpu, task.workload.answers)
+    return Paced(task.workload, training, evaluating, answering)
 
 
 def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:

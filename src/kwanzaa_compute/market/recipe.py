@@ -72,6 +72,8 @@ class Recipe:
     every `recompute_every`-th block is computed again on the way back. `plans_memory` says that
     the trainer stands on the fastest rung of the ladder that fits, `may_be_fast` that it takes
     the fast path where there is one: `sizing.recipe_on` says what that comes to on a card.
+    `repeatable` says that two runs must agree to the bit; what that costs on a GPU has been
+    measured on the fast path only.
     """
 
     row_tokens: int = 2048
@@ -90,6 +92,7 @@ class Recipe:
     path: CodePath = REFERENCE
     plans_memory: bool = False
     may_be_fast: bool = False
+    repeatable: bool = False
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -142,6 +145,7 @@ def recipe_from_config(config: "TrainingConfig", path: CodePath = REFERENCE) -> 
         path=path,
         plans_memory=training.memory_plan == "auto",
         may_be_fast=training.fast_path != "never",
+        repeatable=config.run.deterministic,
     )
 
 

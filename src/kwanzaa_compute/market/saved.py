@@ -13,7 +13,7 @@ from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.offers import Availability, Offer, Precision, Requirements
 from kwanzaa_compute.market.sizing import Sizing, SizingLine
 from kwanzaa_compute.market.speed import Speed
-from kwanzaa_compute.market.workload import Workload
+from kwanzaa_compute.market.workload import Answers, Workload
 
 if TYPE_CHECKING:
     from kwanzaa_compute.market.plan import Plan
@@ -69,7 +69,7 @@ def plan_from_json(text: str) -> "Plan":
             candidates=tuple(map(_candidate, raw["candidates"])),
             refused=tuple(map(_refusal, raw["refused"])),
             requirements=_requirements(raw["requirements"]),
-            workload=Workload(**raw["workload"]),
+            workload=_workload(raw["workload"]),
             sizing=Sizing(tuple(SizingLine(**line) for line in raw["sizing"]["lines"])),
             made_at=raw["made_at"],
         )
@@ -109,6 +109,11 @@ def _offer(raw: Mapping[str, Any]) -> Offer:
             "availability": Availability(raw["availability"]),
         }
     )
+
+
+def _workload(raw: Mapping[str, Any]) -> Workload:
+    """The workload; a plan of an earlier version counted no answers."""
+    return Workload(**{**raw, "answers": Answers(**raw.get("answers", {}))})
 
 
 def _requirements(raw: Mapping[str, Any]) -> Requirements:

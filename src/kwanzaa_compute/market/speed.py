@@ -8,11 +8,12 @@ measured row. The user's own receipts replace them where there are any.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kwanzaa_compute.market.gpus import GPU
-from kwanzaa_compute.market.recipe import Recipe, compute_on
+from kwanzaa_compute.market.recipe import FAST, REFERENCE, Recipe, compute_on
 from kwanzaa_compute.market.shapes import ModelShape
+from kwanzaa_compute.market.workload import Answers
 
 TRAFFIC_EFFICIENCY = 0.88
 """Share of data-sheet bandwidth that a copy reaches (4.23 of 4.8 TB/s)."""
@@ -20,6 +21,11 @@ FP32_SHARE = 1 / 8
 """Rate of 32-bit products, as a share of the dense 16-bit tensor rate."""
 UNQUANTISED_HOST_SHARE = 0.68
 """Launching an unquantised block, as a share of a 4-bit one's (0.58 to 0.73 measured)."""
+REPEATABLE_ATTENTION = 8.0
+"""What a repeatable backward pass of attention costs, in forward passes of attention: 11,669 for
+12,644 tokens/s on an H200, rows of 2,048, all recomputed (`nf4 all x1, repeatable, fresh` in
+docs/benchmarks). Most of it is that Hopper's own kernel cannot be taken, so older cards lose less.
+"""
 GPUS_TOGETHER = 0.95
 """What each GPU keeps of its speed when several train one adapter; not measured."""
 
@@ -58,6 +64,14 @@ class Speed:
     def scaled(self, factor: float) -> "Speed":
         """The same certainty at another speed."""
         return Speed(self.low * factor, self.expected * factor, self.high * factor, self.provenance)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Seconds that something takes: what to expect, and the most."""
+
+    expected: float
+    most: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,9 @@ def micro_batch(
     """Where the time of one micro-batch goes on that GPU; of evaluation if not `training`."""
     count = training_flops_per_token if training else forward_flops_per_token
     flops = count(shape, recipe) * recipe.tokens_per_micro_batch
+    if training and recipe.repeatable and recipe.path is FAST:
+        extra = REPEATABLE_ATTENTION * _attention_flops(shape, recipe)
+        flops += extra * recipe.tokens_per_micro_batch
     if gpu.is_cpu:
         products = flops / (gpu.tflops_fp16 * 1e12 * CPU_EFFICIENCY)
         return MicroBatch(products, 0.0, CPU_SECONDS_PER_LAYER * shape.layers, 0.0)
@@ -194,6 +211,35 @@ def speed(
         return _calibrated(expected, mine)
     low, high, provenance = _certainty(gpu, batch)
     return Speed(expected * low, expected, expected * high, provenance)
+
+
+def answering_s(shape: ModelShape, recipe: Recipe, gpu: GPU, answers: Answers) -> Span:
+    """Seconds for generated answers: the prompts once, then token by token, a batch at a time.
+
+    Every token is a forward pass by the reference path, whatever path trained. The host launches
+    its kernels (a quarter of a training step's, see `micro_batch`) or the GPU reads all weights,
+    whichever takes longer. No run of ours has timed it yet. One GPU answers, however many train.
+    """
+    if not answers.count:
+        return Span(0.0, 0.0)
+    by_reference = replace(recipe, path=REFERENCE, checkpointing=False)
+    one = replace(
+        by_reference,
+        row_tokens=1,
+        rows_per_micro_batch=min(answers.batch_rows, answers.count),
+        accumulation=1,
+    )
+    token = micro_batch(shape, one, gpu, training=False)
+    read = shape.active_linear_params * recipe.linear_bytes_per_param
+    read += shape.head_params * recipe.compute_bytes
+    reading_s = 0.0 if gpu.is_cpu else read / (gpu.bandwidth_tb_s * 1e12 * TRAFFIC_EFFICIENCY)
+    token_s = max(reading_s + token.unpacking, token.seconds)
+    prompts_s = answers.prompt_tokens / speed(shape, by_reference, gpu, training=False).expected
+    batches = -(-answers.count // one.rows_per_micro_batch)
+    return Span(
+        prompts_s + batches * answers.tokens * token_s,
+        prompts_s + batches * answers.most_tokens * token_s,
+    )
 
 
 def _certainty(gpu: GPU, batch: MicroBatch) -> tuple[float, float, str]:

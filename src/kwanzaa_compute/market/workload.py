@@ -53,6 +53,21 @@ def count_tokens_from_characters(
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """The replies that are generated to the evaluation data when training has ended.
+
+    `count` replies in batches of `batch_rows`, to prompts of `prompt_tokens` in all. A batch goes
+    on for `tokens` until its longest reply has ended, and for `most_tokens` where one never ends.
+    """
+
+    count: int = 0
+    batch_rows: int = 1
+    prompt_tokens: int = 0
+    tokens: float = 0.0
+    most_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """What one run processes.
 
@@ -73,6 +88,7 @@ class Workload:
     save_every_steps: int | None = None
     save_every_s: float | None = None
     provenance: str = ""
+    answers: Answers = Answers()
 
     @property
     def trained_rows(self) -> float:
@@ -125,6 +141,7 @@ def workload(
     save_every_steps: int | None = None,
     save_every_s: float | None = None,
     provenance: str = "",
+    answers: Answers = Answers(),  # noqa: B008 -- frozen
 ) -> Workload:
     """The workload of so many tokens in so many samples, under one config's rhythm.
 
@@ -150,6 +167,7 @@ def workload(
         save_every_steps=save_every_steps,
         save_every_s=save_every_s,
         provenance=provenance,
+        answers=answers,
     )
 
 
@@ -190,6 +208,28 @@ def workload_from_config(
         ),
         save_every_s=config.checkpointing.save_seconds,
         provenance=tokens.provenance,
+        answers=_answers(config, evaluation),
+    )
+
+
+def _answers(config: "TrainingConfig", evaluation: TextSize | None) -> Answers:
+    """The replies that a config asks for.
+
+    How long they get nobody knows beforehand: a batch is taken to go on for as many tokens as a
+    whole sample has on average, and never for more than `max_new_tokens`.
+    """
+    if evaluation is None or not evaluation.samples or not config.answer_metrics:
+        return Answers()
+    wishes = config.evaluation.generation
+    count = min(wishes.max_samples or evaluation.samples, evaluation.samples)
+    tokens = count_tokens_from_characters(evaluation.characters, messages=evaluation.messages)
+    each = min(tokens.expected / evaluation.samples, float(config.data.max_seq_length))
+    return Answers(
+        count=count,
+        batch_rows=wishes.batch_size,
+        prompt_tokens=math.ceil(count * each),
+        tokens=min(each, float(wishes.max_new_tokens)),
+        most_tokens=wishes.max_new_tokens,
     )
 
 

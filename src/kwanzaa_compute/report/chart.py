@@ -29,7 +29,10 @@ _BAR, _ROW = 22, 52
 GROUPS: Sequence[tuple[str, frozenset[str]]] = (
     ("set-up", frozenset({"boot", "image", "install", "model download", "model load"})),
     ("training", frozenset({"training"})),
-    ("evaluation and trials", frozenset({"evaluation", "validation", "experimentation"})),
+    (
+        "evaluation and trials",
+        frozenset({"evaluation", "answers", "validation", "experimentation"}),
+    ),
     ("checkpoints and interruptions", frozenset({"checkpoints", "interruptions"})),
     ("rounding, disk, data out", frozenset({"rounding up", "after the end", "disk", "data out"})),
     ("buffer", frozenset({"buffer"})),

@@ -112,6 +112,45 @@ def test_the_workload_follows_the_configs_rhythm():
     assert "characters" in job.provenance
 
 
+def test_generated_answers_are_part_of_the_workload_where_they_are_asked_for():
+    size = TextSize(samples=100, characters=400_000, messages=300)
+    held_out = TextSize(samples=30, characters=60_000, messages=60)
+    both = {"train_file": "t.jsonl", "eval_file": "e.jsonl"}
+    asked = config(
+        data=both,
+        evaluation={
+            "metrics": ["loss", "json_valid_rate"],
+            "generation": {"max_samples": 20, "max_new_tokens": 300, "batch_size": 4},
+        },
+    )
+    answers = workload_from_config(asked, size, held_out).answers
+    each = (60_000 / 4 + 60 * 5) / 30
+    assert (answers.count, answers.batch_rows, answers.most_tokens) == (20, 4, 300)
+    assert (answers.prompt_tokens, answers.tokens) == (20 * each, 300)
+    assert workload_from_config(config(data=both), size, held_out).answers.count == 0
+    assert workload_from_config(asked, size, None).answers.count == 0
+
+
+def test_the_plan_shows_what_answers_cost_and_the_late_end_counts_the_longest(olmo):
+    size = TextSize(samples=100, characters=400_000, messages=300)
+    held_out = TextSize(samples=30, characters=30_000, messages=60)
+    data = {"train_file": "t.jsonl", "eval_file": "e.jsonl"}
+    bills = {}
+    for metrics in (["loss"], ["loss", "json_valid_rate"]):
+        asked = config(data=data, evaluation={"metrics": metrics})
+        task = Task(workload_from_config(asked, size, held_out), olmo, recipe_from_config(asked))
+        best = make_plan(requirements_for(asked, olmo), bundled_offers(), task).best
+        bills[len(metrics)] = best
+        lines = {line.what: line for line in best.lines}
+        assert ("answers" in lines) is (len(metrics) > 1)
+        assert sum(line.usd for line in best.lines) == best.usd.expected
+    assert lines["answers"].seconds > 10
+    assert "token by token" in lines["answers"].why
+    assert bills[2].usd.expected > bills[1].usd.expected
+    late, early = (bills[n].hours.high * 3600 for n in (2, 1))
+    assert late - early > 2 * lines["answers"].seconds
+
+
 def test_without_evaluation_nothing_is_evaluated():
     size = TextSize(samples=100, characters=400_000)
     never = config(evaluation={"strategy": "no"})

@@ -17,6 +17,12 @@ def test_a_saved_plan_is_read_back_equal(plan):
     assert Plan.from_json(plan.to_json()) == plan
 
 
+def test_a_plan_from_before_answers_were_counted_is_still_read(plan):
+    raw = json.loads(plan.to_json())
+    del raw["workload"]["answers"]
+    assert Plan.from_json(json.dumps(raw)) == plan
+
+
 def test_money_is_saved_as_text_so_that_no_reader_makes_it_a_float(plan):
     raw = json.loads(plan.to_json())
     assert raw["candidates"][0]["usd"]["expected"] == str(plan.best.usd.expected)

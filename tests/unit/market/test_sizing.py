@@ -218,6 +218,12 @@ def test_a_recipe_that_is_to_stay_as_written_stays_so_on_every_card(olmo):
     assert recipe_on(olmo, replace(asked, may_be_fast=False), find_gpu("H200")).path == REFERENCE
 
 
+def test_a_repeatable_run_takes_the_memory_that_was_measured_for_it(olmo):
+    """6.82 GiB of the card, in the row `nf4 all x1, repeatable, fresh`: as much as any other."""
+    exact = Recipe(path=FAST, repeatable=True)
+    assert memory_needed(olmo, exact).total_gib == pytest.approx(6.82, rel=0.08)
+
+
 def test_a_16_bit_base_is_never_quantised_to_make_it_fit(olmo):
     asked = replace(DEFAULT, quantised=False)
     assert not recipe_on(olmo, asked, find_gpu("T4")).quantised

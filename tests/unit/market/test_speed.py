@@ -17,11 +17,13 @@ from kwanzaa_compute.market.recipe import (
 from kwanzaa_compute.market.shapes import ModelShape
 from kwanzaa_compute.market.speed import (
     SpeedReceipt,
+    answering_s,
     forward_flops_per_token,
     micro_batch,
     speed,
     training_flops_per_token,
 )
+from kwanzaa_compute.market.workload import Answers
 
 # Tokens a second measured on an H200 with OLMo-7B, rows of 2048, and how far we may be off.
 MEASURED = [
@@ -77,6 +79,56 @@ def test_the_speed_of_every_rung_is_within_7_percent_of_its_raw_row(olmo, recipe
     predicted = speed(olmo, recipe, find_gpu("H200"))
     assert predicted.expected == pytest.approx(tokens_per_s, rel=0.07)
     assert predicted.low < tokens_per_s < predicted.high
+
+
+def raw_row(name):
+    """Of the fifth run, in which the default had a process of its own."""
+    text = RAW.with_name("2026-11-24-h200-fast-5.jsonl").read_text(encoding="utf-8")
+    return next(row for row in map(json.loads, text.splitlines()) if row["name"] == name)
+
+
+def test_being_repeatable_costs_what_the_raw_rows_say(olmo):
+    """7.7 % with all recomputed; the same seconds are a larger share of a faster rung."""
+    h200, row = find_gpu("H200"), raw_row("nf4 all x1, repeatable, fresh")
+    free = Recipe(path=FAST)
+    exact = replace(free, repeatable=True)
+    predicted = speed(olmo, exact, h200)
+    assert predicted.expected == pytest.approx(row["tok_s"], rel=0.07)
+    assert predicted.low < row["tok_s"] < predicted.high
+    kept = predicted.expected / speed(olmo, free, h200).expected
+    assert kept == pytest.approx(row["tok_s"] / raw_row("nf4 all x1")["tok_s"], abs=0.005)
+    quick = replace(exact, quantised=False, checkpointing=False, rows_per_micro_batch=4)
+    lost = speed(olmo, replace(quick, repeatable=False), h200).expected
+    assert speed(olmo, quick, h200).expected / lost < kept
+
+
+def test_being_repeatable_is_free_where_it_was_never_measured_to_cost(olmo):
+    exact = Recipe(repeatable=True)
+    for gpu in (find_gpu("T4"), cpu_device(8)):
+        assert speed(olmo, exact, gpu) == speed(olmo, Recipe(), gpu)
+    fast, h200 = replace(exact, path=FAST), find_gpu("H200")
+    free = replace(fast, repeatable=False)
+    assert speed(olmo, fast, h200, training=False) == speed(olmo, free, h200, training=False)
+
+
+def test_answers_take_a_forward_pass_a_token_and_a_batch_at_a_time(olmo):
+    """By the host's own launches: 32 blocks, a quarter of 7 ms each, 56 ms a token in 4 bits."""
+    asked = Answers(count=200, batch_rows=8, tokens=400.0, most_tokens=800)
+    took = answering_s(olmo, Recipe(), find_gpu("H200"), asked)
+    assert took.expected == pytest.approx(25 * 400 * 32 * 7.0e-3 / 4, rel=0.01)
+    assert took.most == pytest.approx(2 * took.expected)
+    prompts = replace(asked, prompt_tokens=1_000_000)
+    assert answering_s(olmo, Recipe(), find_gpu("H200"), prompts).expected > took.expected + 20
+    assert answering_s(olmo, Recipe(), find_gpu("H200"), Answers()).most == 0
+
+
+def test_a_slow_card_reads_its_weights_for_longer_than_the_host_launches(olmo):
+    asked = Answers(count=8, batch_rows=8, tokens=100.0, most_tokens=100)
+    wide = Recipe(quantised=False)
+    t4, h200 = (answering_s(olmo, wide, find_gpu(name), asked) for name in ("T4", "H200"))
+    assert t4.expected >= 100 * 2 * 6.5e9 / 0.32e12
+    assert t4.expected > h200.expected > 0
+    assert answering_s(olmo, wide, cpu_device(8), asked).expected > 0
 
 
 # The estimates that were published beside the measurements, from another model of the same profile.
