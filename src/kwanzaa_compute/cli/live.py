@@ -26,6 +26,7 @@ _NOTABLE = frozenset(
         "launch",
         "provider",
         "relaunch",
+        "stall",
         "store",
         "terminate",
         "trouble",
@@ -104,7 +105,7 @@ class JsonView(_Quiet):
         """Writes the look, if it says anything new."""
         if look is None:
             return
-        content = (look.attempt, look.doing, look.sequence, look.state)
+        content = (look.attempt, look.doing, look.sequence, look.state, look.silent_s > 0)
         if content != self._last:
             self._last = content
             self._screen.json({"event": "step", **look_document(look)})
@@ -209,6 +210,8 @@ class BarView:
 
 def figures(look: Look) -> Iterable[str]:
     """The figures of a look, those that are known."""
+    if look.silent_s:
+        yield f"SILENT for {duration(look.silent_s)}"
     if look.loss is not None:
         yield f"loss {figure(look.loss)}"
     if look.eval_loss is not None:

@@ -56,6 +56,8 @@ class Look:
     sequence: int
     member: str = ""
     """In a run of several adapters, the one that moved last."""
+    silent_s: float = 0.0
+    """For how long the trainer has been silent beyond the interval that it told; 0: it is not."""
     ending_at: float | None = None
     """Since when the machine has been terminated without proof of its absence (epoch seconds)."""
     events: tuple[Event, ...] = ()
@@ -105,6 +107,7 @@ def look_at(run: Run, step: "Step") -> Look:
         cap_usd=record.max_usd,
         estimate_usd=record.estimate_usd,
         sequence=whole(beat.sequence),
+        silent_s=run.silent_s(step),
         ending_at=attempt.ending_at if _is_ending(attempt) and attempt else None,
         events=tuple(run.events),
     )

@@ -20,7 +20,7 @@ from kwanzaa_compute.cli.look import Look, look_at, where
 from kwanzaa_compute.cli.options import AsJson, RunId, open_compute
 from kwanzaa_compute.cli.run_view import checkpoints_of, show_run, show_runs
 from kwanzaa_compute.cli.screen import Screen
-from kwanzaa_compute.cli.words import clean
+from kwanzaa_compute.cli.words import clean, duration
 from kwanzaa_compute.compute import Compute, Run
 from kwanzaa_compute.errors import EXIT_OK, StoreError
 from kwanzaa_compute.runs.records import RunState
@@ -140,6 +140,9 @@ def logs(
         screen.raw(text)
     if not count:
         screen.talk(f"{found.id} has printed nothing yet")
+    if found.state is RunState.RUNNING and (silent_s := found.silent_s(found.look())):
+        text = f"attempt {len(found.attempts)} has been SILENT for {duration(silent_s)}"
+        screen.talk(text, "yellow")
     return EXIT_OK
 
 

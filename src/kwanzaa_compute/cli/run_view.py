@@ -47,7 +47,8 @@ def show_runs(screen: Screen, looks: Sequence[tuple[Run, Look]]) -> None:
 def _last_word(look: Look) -> str:
     if look.state is RunState.DONE:
         return ""
-    return look.reason if look.is_final else look.doing
+    silent = f", SILENT for {duration(look.silent_s)}" if look.silent_s else ""
+    return look.reason if look.is_final else f"{look.doing}{silent}"
 
 
 def _steps(look: Look) -> str:

@@ -20,7 +20,8 @@ from kwanzaa_compute.compute.channels import (
 from kwanzaa_compute.compute.receipt import Receipt, receipt_of
 from kwanzaa_compute.config.redaction import redacted
 from kwanzaa_compute.errors import UsageError
-from kwanzaa_compute.runs.lifecycle import QUIET_S
+from kwanzaa_compute.runs.lifecycle import allowed_silence_s
+from kwanzaa_compute.runs.observation import sound_beat
 from kwanzaa_compute.runs.outbox import Notice, NoticeKind
 from kwanzaa_compute.runs.records import AttemptRecord, AttemptState, RunRecord
 from kwanzaa_compute.runs.step import Step
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
     from kwanzaa_compute.clock import Clock
     from kwanzaa_compute.runs.ledger import Ledger
 
-STALL_FRACTION = 1 / 3
-"""Of the silence after which a machine is given up: five minutes in training."""
+STALL_FRACTION = 1 / 2
+"""Of the silence after which a machine is given up. That is twice the interval which the trainer
+has told, so this is the moment at which its next heartbeat is late; never before a minute."""
 _SAYS: Mapping[str, str] = {
     NoticeKind.FINISH: "is done",
     NoticeKind.FAILURE: "failed",
@@ -60,10 +62,13 @@ class Notifier:
     def saw(self, steps: Sequence[Step]) -> None:
         """Posts what these steps showed, and tells whatever waits to be told.
 
-        A watcher without a channel leaves both to those that have one.
+        A stall gets a line in the run's history, whoever watches. A watcher without a channel
+        leaves notices to those that have one.
         """
-        for step in steps if self._channels else ():
-            self._post(step)
+        for step in steps:
+            self._note_stall(step)
+            if self._channels:
+                self._post(step)
         for channel in self._channels:
             notices = self._ledger.claim_notices(channel.name)
             wanted = [notice for notice in notices if self._is_wanted(notice)]
@@ -78,6 +83,17 @@ class Notifier:
             return channels_in(self._environment)
         except UsageError:
             return []  # kwanzaa doctor says so; no run is held up by it
+
+    def _note_stall(self, step: Step) -> None:
+        attempt = step.attempt
+        if attempt is None or not stalled_s(step, self._clock.now()):
+            return
+        message = (
+            f"attempt {attempt.number} is silent since step {attempt.step}"
+            f" in phase {attempt.phase} (heartbeat {attempt.beat_sequence})"
+        )
+        if message not in {e.message for e in self._ledger.events(attempt.run_id)}:
+            self._ledger.note(attempt.run_id, "stall", message)
 
     def _post(self, step: Step) -> None:
         attempt, now = step.attempt, self._clock.now()
@@ -153,12 +169,15 @@ class Notifier:
 def stalled_s(step: Step, now: float) -> float:
     """For how many seconds nothing has moved, where that is worth a word; else zero.
 
-    Only a heartbeat that could be read counts: a store that fails is not a trainer's silence.
+    Only a heartbeat that could be read counts: a store that fails is not a trainer's silence. Nor
+    is it one where the heartbeat has moved since a watcher last saw it.
     """
-    attempt, beat = step.attempt, step.heartbeat
+    attempt, beat = step.attempt, sound_beat(step.heartbeat)
     if attempt is None or beat is None or attempt.state is not AttemptState.LIVE:
         return 0.0
-    allowed = QUIET_S.get(attempt.phase, max(QUIET_S.values())) * STALL_FRACTION
+    if beat.sequence != attempt.beat_sequence:
+        return 0.0
+    allowed = allowed_silence_s(beat) * STALL_FRACTION
     quiet_s = now - (attempt.beat_changed_at or now)
     return quiet_s if quiet_s >= allowed else 0.0
 

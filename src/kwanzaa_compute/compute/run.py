@@ -217,6 +217,12 @@ class Run:
             return Step(record, last, None, error.message)
         return Step(record, last, None, record.reason, beat)
 
+    def silent_s(self, step: "Step") -> float:
+        """For how long the trainer that `step` saw is overdue with a heartbeat; 0 if it is not."""
+        from kwanzaa_compute.compute.notifying import stalled_s
+
+        return stalled_s(step, self._compute.clock.now())
+
     @property
     def poll_s(self) -> float:
         """Seconds between two looks at this run, where nobody says otherwise."""

@@ -12,7 +12,7 @@ from decimal import Decimal
 from kwanzaa_compute.market.interruptions import expected_with_interruptions, interruptions_at
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape
-from kwanzaa_compute.market.speed import Span, Speed
+from kwanzaa_compute.market.speed import NOTHING, Span, Speed
 from kwanzaa_compute.market.terms import Terms
 from kwanzaa_compute.market.workload import Workload
 
@@ -199,7 +199,7 @@ class Paced:
     workload: Workload
     training: Speed
     evaluating: Speed
-    answering: Span = Span(0.0, 0.0)
+    answering: Span = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

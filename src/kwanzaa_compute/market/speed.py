@@ -74,6 +74,9 @@ class Span:
     most: float
 
 
+NOTHING = Span(0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class SpeedReceipt:
     """What one finished run really did on a GPU, beside what had been expected of it."""
@@ -221,7 +224,7 @@ def answering_s(shape: ModelShape, recipe: Recipe, gpu: GPU, answers: Answers) -
     whichever takes longer. No run of ours has timed it yet. One GPU answers, however many train.
     """
     if not answers.count:
-        return Span(0.0, 0.0)
+        return NOTHING
     by_reference = replace(recipe, path=REFERENCE, checkpointing=False)
     one = replace(
         by_reference,

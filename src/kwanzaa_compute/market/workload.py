@@ -141,7 +141,7 @@ def workload(
     save_every_steps: int | None = None,
     save_every_s: float | None = None,
     provenance: str = "",
-    answers: Answers = Answers(),  # noqa: B008 -- frozen
+    answers: Answers = Answers(),
 ) -> Workload:
     """The workload of so many tokens in so many samples, under one config's rhythm.
 

@@ -200,17 +200,17 @@ def _silent(heartbeat: Heartbeat | None, attempt: Attempt, limits: Limits) -> De
         if attempt.quiet_s >= limits.boot_s:
             return Move.RELAUNCH, f"no sign of the trainer within {limits.boot_s:.0f} s"
         return None
-    allowed = _allowed_silence_s(heartbeat, limits)
+    allowed = allowed_silence_s(heartbeat, limits.quiet_s)
     if attempt.quiet_s >= allowed:
         return Move.RELAUNCH, f"no progress in phase {heartbeat.phase} for {attempt.quiet_s:.0f} s"
     return None
 
 
-def _allowed_silence_s(heartbeat: Heartbeat, limits: Limits) -> float:
+def allowed_silence_s(heartbeat: Heartbeat, quiet_s: Mapping[str, float] = QUIET_S) -> float:
     """Twice the trainer's own interval where it has said one, else what its phase may take."""
     if heartbeat.interval_s is not None:
         return min(max(2 * heartbeat.interval_s, LEAST_QUIET_S), MOST_QUIET_S)
-    return limits.quiet_s.get(heartbeat.phase, max(limits.quiet_s.values()))
+    return quiet_s.get(heartbeat.phase, max(quiet_s.values()))
 
 
 def _elsewhere(heartbeat: Heartbeat | None, attempt: Attempt) -> Decision | None:

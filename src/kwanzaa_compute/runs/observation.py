@@ -76,7 +76,7 @@ class Observer:
                 seen.doubles,
                 seen.asked_at,
                 looked_at,
-                heartbeat=_sound_beat(folder.heartbeat(attempt.number)),
+                heartbeat=sound_beat(folder.heartbeat(attempt.number)),
                 failure=_sound_failure(folder.failure(attempt.number)),
                 done=folder.done() is not None,
             )
@@ -117,7 +117,7 @@ class Observer:
         return fleets[provider.name]
 
 
-def _sound_beat(beat: Heartbeat | None) -> Heartbeat | None:
+def sound_beat(beat: Heartbeat | None) -> Heartbeat | None:
     """The heartbeat, unless it holds what no trainer writes: machines are not trusted."""
     if beat is None or not isinstance(beat.phase, str):
         return None

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import kwanzaa_compute as kc
 from kwanzaa_compute.runs.candidates import load_offers
 from kwanzaa_compute.runs.records import AttemptState
 from kwanzaa_compute.runs.recovery import Launch, intent
+from kwanzaa_compute.store import Heartbeat
 
 Cli = Callable[..., Any]
 
@@ -117,6 +119,28 @@ def test_an_attempt_that_there_is_not_has_no_log(cli: Cli, twice: kc.Run, number
     result = cli("logs", twice.id, f"--attempt={number}")
     assert result.code == 2
     assert f"has no attempt {number}: it has 2" in result.err
+
+
+def test_logs_and_runs_say_that_the_trainer_is_silent(
+    cli: Cli, prepared: Callable[[], kc.Run]
+) -> None:
+    run = prepared()
+    ledger, record = run._compute.ledger, run.record
+    lease = ledger.take_lease(run.id, "a test", 60)
+    attempt = intent(record, Launch(load_offers(record.candidates)[0], 1.0), None, 0.0)
+    beat = Heartbeat(3, "train", 1, step=9, total_steps=10, interval_s=90.0)
+    long_ago = time.time() - 3600
+    ledger.add_attempt(
+        lease,
+        replace(attempt, state=AttemptState.LIVE, beat_sequence=3, beat_changed_at=long_ago),
+    )
+    ledger.release_lease(lease)
+    run.folder.put_heartbeat(beat)
+    assert "attempt 1 has been SILENT for 1 h" in cli("logs", run.id).err
+    assert "SILENT for 1 h" in cli("runs").out
+    assert cli("runs", "--json").json["runs"][0]["silent_s"] >= 3600
+    run.folder.put_heartbeat(replace(beat, sequence=4))
+    assert "SILENT" not in cli("logs", run.id).err + cli("runs").out
 
 
 def test_a_run_without_a_machine_has_no_log(cli: Cli, prepared: Callable[[], kc.Run]) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 import kwanzaa_compute as kc
 from kwanzaa_compute.cli.live import BarView, JsonView, LineView, News, line, money
 from kwanzaa_compute.cli.look import Look, look_at
+from kwanzaa_compute.cli.run_view import _last_word
 from kwanzaa_compute.cli.screen import Screen, _narrowed
 from kwanzaa_compute.runs.records import Event, RunState
 from kwanzaa_compute.store import Heartbeat
@@ -52,6 +53,19 @@ def test_a_line_says_how_far_how_well_how_fast_and_how_dear() -> None:
         "training 5/10  loss 1.250  812 tokens/s  11.2 GiB"
         "  $0.50 and about $0.50 to go of at most $5.00, $1.00/h  30 min 00 s left"
     )
+
+
+def test_a_silent_trainer_is_marked_wherever_its_run_is_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    silent = sample_look(silent_s=400.0)
+    assert "SILENT for 6 min 40 s" in line(silent)
+    assert _last_word(silent) == "training, SILENT for 6 min 40 s"
+    view = JsonView(Screen(as_json=True))
+    for look in (sample_look(), silent, replace(silent, silent_s=430.0)):
+        view.show(look)
+    told = [json.loads(text)["silent_s"] for text in capsys.readouterr().out.splitlines()]
+    assert told == [0.0, 400.0]
 
 
 def test_a_free_machine_costs_nothing() -> None:

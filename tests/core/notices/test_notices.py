@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,10 +85,25 @@ def test_a_stall_is_told_while_the_machine_still_has_a_chance(
         run = compute.train(QUICKSTART, options())
         run.wait(poll_s=30)
         given_up = [a for a in run.attempts if "no progress" in a.reason]
+        noted = [event.message for event in run.events if event.kind == "stall"]
     assert given_up, "the schedule has a hang in it"
     stalls = [text for text in hook.texts if "may be stalled" in text]
     assert len(stalls) == len(given_up), "each of them once"
     assert "nothing has moved for" in stalls[0]
+    assert len(noted) == len(given_up), "a line in the history, each of them once"
+    assert "is silent since step" in noted[0]
+
+
+def test_a_stall_is_a_line_in_the_history_where_nobody_has_a_channel(
+    options: Options, tmp_path: Path
+) -> None:
+    cloud = FakeCloud(training=Training(steps=400, hangs=0.02), seed=1)
+    with compute_over(cloud, tmp_path, {}) as compute:
+        run = compute.train(QUICKSTART, options())
+        run.wait(poll_s=30)
+        assert [event.kind for event in run.events].count("stall") == sum(
+            "no progress" in attempt.reason for attempt in run.attempts
+        )
 
 
 def test_a_machine_that_may_still_bill_is_told_whatever_the_config_says(
@@ -303,15 +319,35 @@ def test_a_wrong_setting_stops_no_run(options: Options, tmp_path: Path) -> None:
 # ---- pure ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("interval_s", "late_s"), [(5.0, 60.0), (400.0, 400.0), (1e9, 3600.0), ("often", 450.0)]
+)
+def test_a_heartbeat_is_late_after_the_interval_that_the_trainer_told(
+    options: Options, tmp_path: Path, interval_s: Any, late_s: float
+) -> None:
+    """Half of the silence after which its machine is given up, which is twice that interval."""
+    with compute_over(FakeCloud(), tmp_path) as compute:
+        run = compute.train(QUICKSTART, options())
+        step = run.look()
+        last = {"phase": "train", "beat_sequence": 3, "beat_changed_at": 1000.0}
+        attempt = replace(run.attempts[0], **last)
+    seen = replace(step, attempt=attempt, heartbeat=Heartbeat(3, "train", 1, interval_s=interval_s))
+    assert stalled_s(seen, 1000 + late_s - 1) == 0
+    assert stalled_s(seen, 1000 + late_s) == late_s
+
+
 def test_only_a_heartbeat_that_was_read_can_be_stalled(options: Options, tmp_path: Path) -> None:
     with compute_over(FakeCloud(), tmp_path) as compute:
         run = compute.train(QUICKSTART, options())
         step = run.look()
         attempt = replace(run.attempts[0], phase="train", beat_changed_at=1000.0)
+    attempt = replace(attempt, beat_sequence=3)
     beat = Heartbeat(3, "train", 1)
     seen = replace(step, attempt=attempt, heartbeat=beat)
-    assert stalled_s(seen, 1299) == 0
-    assert stalled_s(seen, 1300) == 300
+    assert stalled_s(seen, 1449) == 0
+    assert stalled_s(seen, 1450) == 450
+    moved = replace(seen, heartbeat=replace(beat, sequence=4))
+    assert stalled_s(moved, 9999) == 0, "it has moved since a watcher last saw it"
     assert stalled_s(replace(seen, heartbeat=None), 9999) == 0
     ending = replace(attempt, state=AttemptState.ENDING, ending_at=1000.0)
     assert stalled_s(replace(seen, attempt=ending), 9999) == 0
