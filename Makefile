@@ -109,6 +109,6 @@ $(VENV)/.demo: $(VENV)/.made $(INPUTS)
 $(VENV)/.test: $(VENV)/.made $(INPUTS)
 	echo "installing the core, the trainer and what tests need into $(VENV); a few minutes ..."
 	$(PIP) --no-compile hatchling editables
-	$(PIP) --no-compile --no-build-isolation -e '.[dev]' -e 'trainer[torch]' $(addprefix -e ,$(DRIVERS))
+	$(PIP) --no-compile --no-build-isolation -e '.[dev]' -e 'trainer[torch,wandb]' $(addprefix -e ,$(DRIVERS))
 	$(COMPILE) || true
 	touch $(VENV)/.demo $@

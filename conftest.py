@@ -141,6 +141,7 @@ STORING = (
     "AZURE_STORAGE_ACCOUNT_KEY",
     "AZURE_STORAGE_SAS_TOKEN",
     "HF_TOKEN",
+    "KWANZAA_WANDB_API_KEY",
 )
 CANARIES = {
     name: f"canary0{hashlib.sha256(name.encode()).hexdigest()[:24]}" for name in RENTING + STORING

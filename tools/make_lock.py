@@ -1,4 +1,7 @@
-"""Writes `requirements.lock`: what a rented machine installs beside its image's torch, with hashes.
+"""Writes what a rented machine installs beside its image's torch, with hashes.
+
+`requirements.lock` is what every run needs, `requirements-wandb.lock` what one needs besides that
+reports to Weights & Biases.
 
     make lock
 
@@ -81,11 +84,20 @@ def hashes(name: str, version: str) -> set[str]:
 
 
 def main() -> int:
-    """Writes the lock; exit code 1 where a package has no wheel at all."""
-    versions = pinned()
+    """Writes the locks; exit code 1 where a package has no wheel at all."""
     names = needed("kwanzaa-trainer", "torch")
     for core in ("pydantic", "obstore"):  # what the trainer uses the core's shared parts for
         names |= {core} | needed(core)
+    bare = write(LOCK, names)
+    bare += write(
+        LOCK.with_name("requirements-wandb.lock"), needed("kwanzaa-trainer", "wandb") - names
+    )
+    return 1 if bare else 0
+
+
+def write(lock: Path, names: set[str]) -> list[str]:
+    """Writes the lock of these packages; returns those that have no wheel at all."""
+    versions = pinned()
     lines, bare = [], []
     for name in sorted(names & versions.keys()):
         found = sorted(hashes(name, versions[name]))
@@ -95,8 +107,8 @@ def main() -> int:
         lines.append(
             " ".join([f"{name}=={versions[name]}", *(f"--hash=sha256:{h}" for h in found)])
         )
-    LOCK.write_text(HEADER + "\n".join(lines) + "\n")
-    return 1 if bare else 0
+    lock.write_text(HEADER + "\n".join(lines) + "\n")
+    return bare
 
 
 if __name__ == "__main__":

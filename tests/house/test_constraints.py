@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,9 +43,10 @@ def test_a_pin_fits_every_machine() -> None:
     assert "torch==2.13.0" in lines
 
 
-def test_a_rented_machine_installs_the_versions_that_are_tested() -> None:
-    """`make lock` brings the lock up to date."""
-    lock = (ROOT / "trainer/src/kwanzaa_trainer/requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-wandb.lock"])
+def test_a_rented_machine_installs_the_versions_that_are_tested(name: str) -> None:
+    """`make lock` brings the locks up to date."""
+    lock = (ROOT / "trainer/src/kwanzaa_trainer" / name).read_text()
     locked = pins(lock.replace(" --hash", "#"))
     pinned = pins((ROOT / "constraints.txt").read_text())
     assert locked

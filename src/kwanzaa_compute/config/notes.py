@@ -35,7 +35,7 @@ _PREPARED_ONCE = (
     "not applied: the data is prepared in one pass, so that its order never depends on it"
 )
 _NOT_REPORTED = (
-    "not applied: this version reports to TensorBoard and to files in the run's folder only"
+    "not applied: this version reports to TensorBoard, Weights & Biases and the run's folder"
 )
 
 _NO_ANSWERS = "not applied: no metric that is measured here needs generated answers"
@@ -51,7 +51,7 @@ NOT_APPLIED: Final[Mapping[str, tuple[_Asks, str]]] = {
     "run.dataloader_num_workers": (lambda c: c.run.dataloader_num_workers > 0, _IN_MEMORY),
     "run.dataloader_pin_memory": (lambda c: c.run.dataloader_pin_memory, _IN_MEMORY),
     "run.report_to": (
-        lambda c: bool({"wandb", "mlflow"} & set(c.run.report_to or ())),
+        lambda c: "mlflow" in (c.run.report_to or ()),
         _NOT_REPORTED,
     ),
     "model.model_config_path": (lambda c: c.model.model_config_path is not None, _OWN_FILE),
@@ -111,7 +111,6 @@ NOT_APPLIED: Final[Mapping[str, tuple[_Asks, str]]] = {
         lambda c: c.monitoring.tensorboard.log_dir is not None and c.writes_tensorboard,
         "not applied: event files go to the run's own folder, where they survive the machine",
     ),
-    "monitoring.wandb.enabled": (lambda c: c.monitoring.wandb.enabled is True, _NOT_REPORTED),
     "monitoring.mlflow.enabled": (lambda c: c.monitoring.mlflow.enabled is True, _NOT_REPORTED),
     "hardware": (
         _always,

@@ -109,12 +109,18 @@ class TensorboardSection(Section):
 
 
 class WandbSection(Section):
-    """Weights & Biases (not applied)."""
+    """Weights & Biases: files for `wandb sync`, or its server where the machine has a key."""
 
-    enabled: Flag | None = Field(default=None, description="Report to Weights & Biases.")
-    project: Line | None = Field(default=None, description="Project there.")
+    enabled: Flag | None = Field(
+        default=None,
+        description="Report to Weights & Biases; default: where run.report_to names it. Online only"
+        " with $KWANZAA_WANDB_API_KEY, which is then handed to the machine.",
+    )
+    project: Line | None = Field(default=None, description="Project there; default: kwanzaa.")
     entity: Line | None = Field(default=None, description="User or team there.")
-    name: Line | None = Field(default=None, description="Name of the run there.")
+    name: Line | None = Field(
+        default=None, description="Name of the run there; default: the run's own."
+    )
 
 
 class MlflowSection(Section):

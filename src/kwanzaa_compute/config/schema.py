@@ -137,6 +137,12 @@ class TrainingConfig(Section):
         return self.run.report_to is None or "tensorboard" in self.run.report_to
 
     @property
+    def writes_wandb(self) -> bool:
+        """Whether curves go to Weights & Biases, or to files for it."""
+        enabled = self.monitoring.wandb.enabled
+        return "wandb" in (self.run.report_to or ()) if enabled is None else enabled
+
+    @property
     def config_hash(self) -> str:
         """SHA-256 (hex) of `to_json()`: equal for configs that mean the same."""
         return hashlib.sha256(self.to_json()).hexdigest()

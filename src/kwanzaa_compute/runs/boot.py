@@ -9,6 +9,7 @@ in a process group of its own, passing on the signals that it gets itself.
     KWANZAA_CODE_SHA256   what it must hash to
     KWANZAA_MAX_S         seconds from now until the trainer is ended (exit code 124)
     KWANZAA_GRACE_S       seconds that it then has for a last checkpoint (20)
+    KWANZAA_EXTRAS        what the run would like to have besides; without it, it goes on
 
 The words behind the script are the trainer's. Exit code 78: this machine could not be set up.
 """
@@ -85,11 +86,22 @@ def install_missing(folder: Path) -> list[Path]:
     """
     if os.environ.get("KWANZAA_SIMULATED_MACHINE"):
         return []
-    lines = (folder / LOCK).read_text().splitlines()
+    targets = install(folder / LOCK, folder / "packages")
+    for extra in os.environ.get("KWANZAA_EXTRAS", "").split():
+        # Nothing that a run can do without keeps it from running.
+        with suppress(OSError, subprocess.SubprocessError):
+            lock = folder / LOCK.replace("requirements", f"requirements-{extra}")
+            targets += install(lock, folder / f"packages-{extra}")
+    return targets
+
+
+def install(lock: Path, target: Path) -> list[Path]:
+    """Installs into `target` what of a lock is missing; returns it, unless nothing was."""
+    lines = lock.read_text().splitlines()
     missing = [line for line in lines if re.match(r"[A-Za-z0-9]", line) and not is_there(line)]
     if not missing:
         return []
-    wanted, target = folder / "missing.txt", folder / "packages"
+    wanted = target.with_suffix(".txt")
     wanted.write_text("\n".join(missing))
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
     into = ["--only-binary=:all:", "--target", str(target), "-r", str(wanted)]

@@ -10,6 +10,7 @@ from importlib.resources import files
 from json import dumps
 from urllib.parse import urlsplit
 
+from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.drivers.contract import Feature, Job, ProviderInfo
 from kwanzaa_compute.errors import StoreError
 from kwanzaa_compute.market.offers import Offer
@@ -35,6 +36,12 @@ LOADER = (
 
 MODEL_TOKEN = "KWANZAA_MODEL_TOKEN"  # noqa: S105 -- a variable's name
 """A Hugging Face token that may read models and nothing else, for bases behind a licence."""
+
+WANDB_KEY = "KWANZAA_WANDB_API_KEY"
+"""A key of Weights & Biases that machines of runs which report there may have.
+
+One of its own: whoever has `WANDB_API_KEY` in the shell has not said that machines may have it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,9 @@ def job_for(
         "KWANZAA_ATTEMPT": str(attempt.number),
         "KWANZAA_INTERRUPTIONS_PER_H": f"{interruptions_per_h:.4f}",
     }
+    reports = _reports(run, environment)
     if Feature.SHARES_FILES in info.features:
-        return _on_this_disk(run, attempt, environment, told, disk_gib)
+        return _on_this_disk(run, attempt, environment, told, reports=reports, disk_gib=disk_gib)
     hours = attempt.max_hours
     if Feature.STORE_ROLE in info.features:
         held = StoreGrant(addresses(run.store_url, environment))
@@ -95,14 +103,28 @@ def job_for(
             "KWANZAA_CODE_SHA256": sha256,
             "KWANZAA_EXPECTED": dumps(asdict(wanted)),
             "KWANZAA_MAX_S": f"{hours * 3600:.0f}",
+            **({} if reports is None else {"KWANZAA_EXTRAS": "wandb"}),
         },
         secrets={
             **held.secrets,
             "KWANZAA_CODE_URL": store.signed_url(path, hours),
             **({"HF_TOKEN": Secret(token)} if token else {}),
+            **(reports or {}),
         },
         disk_gib=disk_gib,
     )
+
+
+def _reports(run: RunRecord, environment: Mapping[str, str]) -> Mapping[str, Secret] | None:
+    """The secrets of a run that reports to W&B (none: by files); None where it does not."""
+    try:
+        wanted = TrainingConfig.model_validate_json(run.config).writes_wandb
+    except ValueError:  # a config that this version no longer knows
+        wanted = False
+    if not wanted:
+        return None
+    key = environment.get(WANDB_KEY)
+    return {"WANDB_API_KEY": Secret(key)} if key else {}
 
 
 @cache
@@ -117,6 +139,8 @@ def _on_this_disk(
     attempt: AttemptRecord,
     environment: Mapping[str, str],
     told: Mapping[str, str],
+    *,
+    reports: Mapping[str, Secret] | None,
     disk_gib: float,
 ) -> Job:
     scheme = urlsplit(run.store_url).scheme
@@ -127,7 +151,10 @@ def _on_this_disk(
         store_url=run.store_url,
         max_hours=attempt.max_hours,
         env={**told, **addresses(run.store_url, environment)},
-        secrets={n: Secret(environment[n]) for n in secrets if environment.get(n)},
+        secrets={
+            **{n: Secret(environment[n]) for n in secrets if environment.get(n)},
+            **(reports or {}),
+        },
         disk_gib=disk_gib,
     )
 

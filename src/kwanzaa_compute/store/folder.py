@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Self, TypeVar
+from urllib.parse import urlsplit
 
 from kwanzaa_compute.errors import StoreError, StoreMissingError
 from kwanzaa_compute.store.objects import Store
@@ -175,6 +176,13 @@ class RunFolder:
     """Typed access to one run's folder."""
 
     store: Store
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is its folder's name; with the member's, in a run of several."""
+        names = [name for name in urlsplit(self.store.url).path.split("/") if name]
+        is_member = names[-2:-1] == ["members"]
+        return "-".join((names[-3], names[-1])) if is_member else names[-1]
 
     def heartbeat(self, attempt: int) -> Heartbeat | None:
         """The trainer's last word in this attempt; None before its first."""

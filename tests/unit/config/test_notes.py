@@ -20,7 +20,7 @@ def test_a_minimal_file_needs_no_notes(load_text: Load) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "phrase"),
     [
-        ("run:\n  report_to: [tensorboard, wandb]\n", "run.report_to", "TensorBoard"),
+        ("run:\n  report_to: [wandb, mlflow]\n", "run.report_to", "TensorBoard"),
         ("run:\n  dataloader_num_workers: 4\n", "run.dataloader_num_workers", "in memory"),
         ("run:\n  dataloader_pin_memory: yes\n", "run.dataloader_pin_memory", "in memory"),
         ("adapter:\n  adapter_config_path: a.yaml\n", "adapter.adapter_config_path", "this file"),
@@ -33,7 +33,6 @@ def test_a_minimal_file_needs_no_notes(load_text: Load) -> None:
         ("evaluation:\n  targets:\n    json_valid_rate: 1\n", "evaluation.targets", "no metric"),
         ("artifacts:\n  versioning:\n    enabled: yes\n", "artifacts.versioning", "never touched"),
         ("publishing:\n  enabled: true\n", "publishing.enabled", "kwanzaa publish"),
-        ("monitoring:\n  wandb:\n    enabled: true\n", "monitoring.wandb.enabled", "TensorBoard"),
         ("monitoring:\n  mlflow:\n    enabled: true\n", "monitoring.mlflow.enabled", "TensorBoard"),
         (
             "monitoring:\n  tensorboard:\n    log_dir: x\n",

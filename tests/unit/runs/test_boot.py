@@ -185,6 +185,14 @@ def test_what_the_image_lacks_is_installed_if_its_hash_is_right(
     if is_right:
         (target,) = module.install_missing(tmp_path)
         assert (target / "kwztiny.py").exists()
+        # What a run would like to have besides comes the same way; without it, it goes on.
+        lock.rename(lock.with_name("requirements-wandb.lock"))
+        lock.write_text("# nothing\n")
+        monkeypatch.setenv("KWANZAA_EXTRAS", "wandb unheard-of")
+        (extra,) = module.install_missing(tmp_path)
+        assert (extra / "kwztiny.py").exists()
+        lock.with_name("requirements-wandb.lock").write_text("none==9 --hash=sha256:00\n")
+        assert module.install_missing(tmp_path) == []
     else:
         with pytest.raises(subprocess.CalledProcessError):
             module.install_missing(tmp_path)

@@ -9,7 +9,7 @@ from kwanzaa_compute.drivers.contract import Feature, Job, ProviderInfo
 from kwanzaa_compute.errors import CredentialsError, StoreError
 from kwanzaa_compute.runs.interruptions import interruptions_per_h
 from kwanzaa_compute.runs.jobs import LOADER, OWN_VARIABLES, job_for
-from kwanzaa_compute.runs.records import Fault
+from kwanzaa_compute.runs.records import Fault, RunRecord
 from kwanzaa_compute.store import Store
 from kwanzaa_compute.store.grants import ADDRESSES
 from kwanzaa_compute.testing import MemoryStore
@@ -18,13 +18,14 @@ from kwanzaa_compute.testing.samples import sample_attempt, sample_offer, sample
 STORES = {"file": "file:///runs/r1", "s3": "s3://b/r1", "gs": "gs://b/r1", "az": "az://b/r1"}
 LIMITED = ("KWANZAA_STORE_KEY_ID", "KWANZAA_STORE_SECRET_KEY", "KWANZAA_STORE_SAS")
 RENTS = {"RUNPOD_API_KEY", "LAMBDA_API_KEY", "WANDB_API_KEY"}
+ASKED = {"KWANZAA_MODEL_TOKEN", "KWANZAA_WANDB_API_KEY"}
 OWN = {name for names in OWN_VARIABLES.values() for name in names}
 PLAIN = {name for names in ADDRESSES.values() for name in names}
 CANARIES = {
     name: f"canary-{name.lower()}"
-    for name in sorted({"HF_TOKEN", "KWANZAA_MODEL_TOKEN", *RENTS, *OWN, *PLAIN, *LIMITED})
+    for name in sorted({*ASKED, "HF_TOKEN", *RENTS, *OWN, *PLAIN, *LIMITED})
 }
-SECRETS = {*OWN, *LIMITED, *RENTS, "HF_TOKEN", "KWANZAA_MODEL_TOKEN"}
+SECRETS = {*OWN, *LIMITED, *RENTS, *ASKED, "HF_TOKEN"}
 
 
 def store_with_code() -> Store:
@@ -33,10 +34,12 @@ def store_with_code() -> Store:
     return store
 
 
-def job(scheme: str, *features: Feature, store: Store | None = None) -> Job:
+def job(
+    scheme: str, *features: Feature, store: Store | None = None, run: RunRecord | None = None
+) -> Job:
     info = ProviderInfo("fake", "Fake", "x:Y", features=frozenset(features))
     return job_for(
-        sample_run(store_url=STORES[scheme]),
+        replace(run or sample_run(), store_url=STORES[scheme]),
         sample_attempt(),
         info,
         CANARIES,
@@ -86,6 +89,23 @@ def test_a_rented_machine_gets_the_limited_right_that_the_user_made() -> None:
     assert sent["AWS_ACCESS_KEY_ID"] == CANARIES["KWANZAA_STORE_KEY_ID"]
     assert sent["AWS_SECRET_ACCESS_KEY"] == CANARIES["KWANZAA_STORE_SECRET_KEY"]
     assert sent["HF_TOKEN"] == CANARIES["KWANZAA_MODEL_TOKEN"]
+
+
+@pytest.mark.parametrize(("scheme", "features"), RIGHTS)
+def test_the_key_of_a_tracker_reaches_only_machines_of_runs_that_report_there(
+    scheme: str, features: tuple[Feature, ...]
+) -> None:
+    """And only the one that was set for machines, never the user's own."""
+    config = {"model": {"base_model_id": "a/b"}, "data": {"train_file": "t.jsonl"}}
+    for wanted in (False, True):
+        asked = {**config, "monitoring": {"wandb": {"enabled": wanted}}}
+        told = job(scheme, *features, run=sample_run(config=json.dumps(asked)))
+        assert ("WANDB_API_KEY" in told.secrets) is wanted
+        held = "".join((*told.argv, *told.env.values(), repr(told)))
+        assert CANARIES["KWANZAA_WANDB_API_KEY"] not in held
+        rented = Feature.SHARES_FILES not in features
+        assert ("KWANZAA_EXTRAS" in told.env) is (wanted and rented)
+    assert told.secrets["WANDB_API_KEY"].reveal() == CANARIES["KWANZAA_WANDB_API_KEY"]
 
 
 def test_a_machine_with_a_role_of_its_own_gets_no_key_to_the_store() -> None:

@@ -190,7 +190,7 @@ def _save(run: Training) -> bool:
 def carry_curves(run: Training) -> None:
     """Charts and the GPU's health into the store, as far as they have come."""
     store, folder = run.shelf.store, f"attempts/{run.attempt}"
-    run.charts.upload(store, f"{folder}/tensorboard", run.journal)
+    run.charts.upload(store, folder, run.journal)
     if run.health is not None:
         run.health.upload(store, f"{folder}/gpu.csv", run.journal)
 

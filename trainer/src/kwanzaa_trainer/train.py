@@ -65,11 +65,10 @@ def train(site: Site) -> Done:
         training = _prepare(site, inputs, loaded, carried)
         _take_up(site, training, carried)
         team.vary_randomness(inputs.config.run.seed, training.progress.step)
-        try:
-            learn(training)
+        footing = _learn(training)
+        if footing is None:
             break
-        except SmallerBaseError as error:
-            carried = _carry(site, training, error.footing)
+        carried = _carry(site, training, footing)
         # A fresh base will not fit beside this one, so nothing may refer to it any more.
         del loaded, training
         give_memory_back()
@@ -78,6 +77,20 @@ def train(site: Site) -> Done:
         return Done(training.attempt, training.progress.step, {})
     _take_best(site, training)
     return _report(site, inputs, loaded, training)
+
+
+def _learn(training: Training) -> Footing | None:
+    """Learns to the end; a footing where the run goes on from here, with a base loaded anew."""
+    try:
+        learn(training)
+    except SmallerBaseError as error:
+        training.charts.close()
+        return error.footing
+    except BaseException:
+        training.charts.close()
+        carry_curves(training)
+        raise
+    return None
 
 
 def _carry(site: Site, training: Training, footing: Footing) -> Carried:
@@ -144,7 +157,9 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
         ),
         scratch=site.work,
         journal=site.journal,
-        charts=make_charts(config, site.work) if site.settings.team.leads else Charts(None),
+        charts=make_charts(config, site.work, site.folder.run_id, site.journal)
+        if site.settings.team.leads
+        else Charts(),
         watch=StopWatch(site.stop, site.folder, attempt, interval_s, site.clock),
         clock=site.clock,
         interruptions_per_h=site.settings.interruptions_per_h,
@@ -255,8 +270,8 @@ def _report(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> D
         text = f"artifacts.include_files: nothing here makes {', '.join(unknown)}"
         site.journal.say("unknown_files", text, level="warning")
     files = upload_adapter(site.folder.store, folder)
-    carry_curves(training)
     training.charts.close()
+    carry_curves(training)
     return Done(training.attempt, training.progress.step, files, summary)
 
 
