@@ -15,7 +15,7 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.store.folder import RunFolder
 from kwanzaa_compute.store.objects import open_store
-from kwanzaa_trainer import weights_and_biases
+from kwanzaa_trainer import loading, weights_and_biases
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.weights_and_biases import KEY, WeightsAndBiases
 
@@ -75,6 +75,7 @@ def test_the_curves_of_a_run_are_read_by_the_library_s_own_reader(
 ) -> None:
     """Without a key it is offline, and W&B's run is called as ours is, in each attempt."""
     monkeypatch.delenv(KEY)
+    monkeypatch.setattr(loading, "measure_ceiling", lambda *_: 0.001)
     run = make_run(**SHORT, monitoring={"wandb": {"enabled": True, "project": "umoja"}})
     assert run.train() == 0, run.complaints()
     (event,) = run.events("wandb")
@@ -87,6 +88,13 @@ def test_the_curves_of_a_run_are_read_by_the_library_s_own_reader(
     assert [row["step"] for row in rows] == [1, 2]
     exact = [float.fromhex(hexed) for (_, kind), hexed in run.losses().items() if kind == "train"]
     assert [row["train/loss"] for row in rows] == exact
+    # On a GPU that is said to reach no more than a GFLOP/s even the tiny model's work shows.
+    told = [row for row in run.folder.metrics() if row["kind"] == "train"]
+    assert [row["train/mfu_percent"] for row in rows] == [row["mfu_percent"] for row in told]
+    work = [row["mfu_percent"] / 100 * 1e9 / row["tokens_per_second"] for row in told]
+    assert all(4 * (106_496 + 20_480) < flops < 4.8 * (106_496 + 20_480) for flops in work)
+    assert "% MFU" in run.events("step")[0]["message"]
+    assert run.done().summary["mfu_percent"] > 0
     assert any("eval/perplexity" in row for row in history(path))
 
 

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from kwanzaa_compute.market.answering import NOTHING, Span
 from kwanzaa_compute.market.interruptions import expected_with_interruptions, interruptions_at
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape
-from kwanzaa_compute.market.speed import NOTHING, Span, Speed
+from kwanzaa_compute.market.speed import Speed
 from kwanzaa_compute.market.terms import Terms
 from kwanzaa_compute.market.workload import Workload
 

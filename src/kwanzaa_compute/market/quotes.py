@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import MappingProxyType
 
+from kwanzaa_compute.market.answering import answering_s
 from kwanzaa_compute.market.candidates import Detail, Reason
 from kwanzaa_compute.market.costs import (
     Course,
@@ -24,7 +25,7 @@ from kwanzaa_compute.market.offers import Offer, Precision, Requirements
 from kwanzaa_compute.market.recipe import Recipe, compute_on
 from kwanzaa_compute.market.shapes import ModelShape
 from kwanzaa_compute.market.sizing import LIBRARIES_GIB, memory_needed, recipe_on
-from kwanzaa_compute.market.speed import Speed, SpeedReceipt, answering_s, speed
+from kwanzaa_compute.market.speed import Speed, SpeedReceipt, speed
 from kwanzaa_compute.market.terms import Terms, terms_of
 from kwanzaa_compute.market.workload import Workload
 

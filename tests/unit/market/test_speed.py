@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kwanzaa_compute.market.answering import answering_s
 from kwanzaa_compute.market.gpus import all_gpus, cpu_device, find_gpu, unknown_gpu
 from kwanzaa_compute.market.recipe import (
     CHUNKED_LOSS,
@@ -17,7 +18,6 @@ from kwanzaa_compute.market.recipe import (
 from kwanzaa_compute.market.shapes import ModelShape
 from kwanzaa_compute.market.speed import (
     SpeedReceipt,
-    answering_s,
     forward_flops_per_token,
     micro_batch,
     speed,

@@ -14,6 +14,7 @@ from kwanzaa_compute.store.folder import TrainingPhase
 from kwanzaa_trainer.allocator import keep_what_works
 from kwanzaa_trainer.chat import chat_format
 from kwanzaa_trainer.data import Reader
+from kwanzaa_trainer.effort import measure_ceiling
 from kwanzaa_trainer.inputs import Inputs
 from kwanzaa_trainer.memory import Case, Choice, Footing, as_written, choose
 from kwanzaa_trainer.model import (
@@ -45,6 +46,8 @@ class Loaded:
     case: Case
     footing: Footing
     fast: "FastPath | None"
+    ceiling_tflops: float | None
+    """What the GPU's best product came to, just now; None without a GPU."""
 
 
 def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
@@ -59,6 +62,9 @@ def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
         site.journal.say("allocator", words, level="warning")
     precision = choose_precision(config.run.mixed_precision, device)
     journal.say("precision", f"computing in {precision.name}: {precision.reason}")
+    ceiling = measure_ceiling(device, precision, site.clock)  # while its memory is still free
+    if ceiling is not None:
+        journal.say("ceiling", f"this GPU's best product: {ceiling:.1f} TFLOP/s", tflops=ceiling)
     case = _case(config, inputs.base, precision, device)
     if footing is None:
         footing = site.settings.team.agreed(_stand(site, case, device))
@@ -86,6 +92,7 @@ def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
         case=case,
         footing=footing,
         fast=_fast_path(site, case, model, precision, footing),
+        ceiling_tflops=ceiling,
     )
 
 

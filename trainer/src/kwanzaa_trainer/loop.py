@@ -14,6 +14,7 @@ from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.batches import collate, micro_batches
 from kwanzaa_trainer.charts import Charts
 from kwanzaa_trainer.data import DataSet
+from kwanzaa_trainer.effort import Effort
 from kwanzaa_trainer.evaluate import eval_loss, perplexity
 from kwanzaa_trainer.guard import require_finite, require_progress
 from kwanzaa_trainer.health import Health
@@ -75,6 +76,8 @@ class Training:
     clock: Clock
     case: Case
     footing: Footing
+    effort: Effort | None = None
+    """What a token costs and what the GPU could do; None where that cannot be known."""
     health: Health | None = None
     """The watch over the GPU; None where there is none."""
     base_checksum: int | None = None
@@ -360,9 +363,11 @@ def _report_step(run: Training, result: StepResult, *, tokens_per_second: float)
     if not run.schedule.log_due(progress.step):
         return
     loss = progress.take_mean_loss()
+    mfu = {} if run.effort is None else {"mfu_percent": run.effort.mfu_percent(tokens_per_second)}
+    shown = "".join(f", {share:.1f} % MFU" for share in mfu.values())
     run.journal.say(
         "step",
-        f"step {progress.step}/{total}: loss {loss:.4f}, {tokens_per_second:.0f} tokens/s",
+        f"step {progress.step}/{total}: loss {loss:.4f}, {tokens_per_second:.0f} tokens/s{shown}",
         step=progress.step,
         loss=loss,
     )
@@ -371,6 +376,7 @@ def _report_step(run: Training, result: StepResult, *, tokens_per_second: float)
         "grad_norm": result.grad_norm,
         "tokens_per_second": tokens_per_second,
         "perplexity": perplexity(loss),
+        **mfu,
     }
     epoch = progress.step / run.schedule.steps_per_epoch
     run.journal.metric("train", progress.step, loss, tokens=progress.tokens, epoch=epoch, **row)

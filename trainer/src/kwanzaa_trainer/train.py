@@ -14,6 +14,7 @@ from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.answering import Answerer, answer, as_lines, judge, words
 from kwanzaa_trainer.charts import Charts, make_charts
 from kwanzaa_trainer.data import DataSet, Reader
+from kwanzaa_trainer.effort import effort_of
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
 from kwanzaa_trainer.health import watch_gpu
 from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
@@ -28,6 +29,7 @@ from kwanzaa_trainer.report import Report, upload_adapter, write_adapter, write_
 from kwanzaa_trainer.schedule import plan_schedule
 from kwanzaa_trainer.site import Site
 from kwanzaa_trainer.stopping import StopWatch
+from kwanzaa_trainer.threads import match_threads, set_threads
 from kwanzaa_trainer.tokens import packed_once
 
 
@@ -56,7 +58,7 @@ def train(site: Site) -> Done:
         site.folder.store, site.work, moved=lambda: site.moved(TrainingPhase.DOWNLOAD)
     )
     _say_what_is_not_done(site, inputs.config)
-    _set_threads(site)
+    set_threads(site)
     team = site.settings.team
     team.meet()
     carried: Carried | None = None
@@ -137,6 +139,9 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
             loaded.device,
             fast=loaded.fast,
             team=site.settings.team,
+        ),
+        effort=effort_of(
+            loaded.case, train.data.lengths, loaded.ceiling_tflops, site.settings.team.size
         ),
         health=watch_gpu(site.clock) if site.settings.team.leads else None,
         base_checksum=base_checksum(loaded.model)
@@ -219,7 +224,7 @@ def _resume(site: Site, training: Training) -> None:
         return
     saved = checkpoint.read(folder)
     checkpoint.require_same_run(saved, training.identity)
-    _match_threads(site, saved.threads)
+    match_threads(site, saved.threads)
     training.progress = checkpoint.restore(training.learner, saved)
     training.saved_at = name.step
     training.shelf.known[name] = True
@@ -294,6 +299,7 @@ def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, An
         "tokens": progress.tokens,
         "train_s": progress.train_s,
         "energy_wh": progress.energy_wh or None,
+        "mfu_percent": _mfu_percent(training),
         "base_sha256": loaded.base_sha256,
         "base": training.identity["base"],
         "train_data_sha256": inputs.train_sha256,
@@ -307,6 +313,14 @@ def _figures(inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, An
             for name, lines in skipped.items()
         },
     }
+
+
+def _mfu_percent(training: Training) -> float | None:
+    """Over all steps, those of other attempts too: they are held against this GPU's rate."""
+    effort, progress = training.effort, training.progress
+    if effort is None or not progress.train_s:
+        return None
+    return effort.mfu_percent(progress.tokens / progress.train_s)
 
 
 def _quality(
@@ -365,28 +379,6 @@ def _require_base_unchanged(loaded: Loaded) -> None:
         raise RunError(
             "the base model's weights changed during training; the adapter is not handed over",
             mend="this is a fault of the trainer or of a library below it: report it",
-        )
-
-
-def _set_threads(site: Site) -> None:
-    import torch
-
-    if site.settings.threads is not None:
-        torch.set_num_threads(site.settings.threads)
-
-
-def _match_threads(site: Site, threads: int) -> None:
-    """Sums come out differently in their last bits with another number of threads."""
-    import torch
-
-    if site.settings.threads is None:
-        torch.set_num_threads(threads)
-    elif site.settings.threads != threads:
-        site.journal.say(
-            "threads",
-            f"the checkpoint was made with {threads} CPU threads and this machine uses"
-            f" {site.settings.threads}: on a CPU the last bits of the losses will differ",
-            level="warning",
         )
 
 
