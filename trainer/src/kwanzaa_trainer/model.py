@@ -159,8 +159,7 @@ def base_sha256(model: "torch.nn.Module") -> str:
     frozen = {_bare(n): p for n, p in model.named_parameters() if not p.requires_grad}
     for name in sorted(frozen):
         _feed(digest, name, frozen[name].data)
-        state = getattr(frozen[name], "quant_state", None)
-        for key, value in sorted(state.as_dict().items()) if state is not None else ():
+        for key, value in sorted(_constants(frozen[name]).items()):
             _feed(digest, f"{name}.{key}", value)
     return digest.hexdigest()
 
@@ -168,19 +167,30 @@ def base_sha256(model: "torch.nn.Module") -> str:
 def base_checksum(model: "torch.nn.Module") -> int:
     """A sum over every frozen weight's bytes, computed where they lie: cheap enough to repeat.
 
-    It finds memory that has gone bad, by any single changed bit; `base_sha256` proves more.
+    The constants of quantised weights count as well. It finds memory that has gone bad, by any
+    single changed bit; `base_sha256` proves more.
     """
     import torch
 
     total = 0
     for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.numel():
-            raw = parameter.data.contiguous().view(torch.uint8).reshape(-1)
+        if parameter.requires_grad:
+            continue
+        for tensor in (parameter.data, *_constants(parameter).values()):
+            if not isinstance(tensor, torch.Tensor) or not tensor.numel():
+                continue
+            raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
             # Whole words, where they lie on whole words; what is left over byte by byte.
             whole = 0 if raw.storage_offset() % 4 else raw.numel() // 4 * 4
             total += int(raw[:whole].view(torch.int32).sum(dtype=torch.int64))
             total += int(raw[whole:].sum(dtype=torch.int64))
     return total % 2**64
+
+
+def _constants(parameter: Any) -> dict[str, Any]:
+    """What a quantised weight is unpacked with; nothing of others."""
+    state = getattr(parameter, "quant_state", None)
+    return {} if state is None else dict(state.as_dict())
 
 
 def _bare(name: str) -> str:
