@@ -37,6 +37,7 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.market.recipe",
     "kwanzaa_compute.market.shapes",
     "kwanzaa_compute.market.sizing",
+    "kwanzaa_compute.market.speed",
     "kwanzaa_compute.secret",
     "kwanzaa_compute.store",
 }
