@@ -41,7 +41,7 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.secret",
     "kwanzaa_compute.store",
 }
-USED_EXTRAS = ("testing", "torch", "http")
+USED_EXTRAS = ("testing", "torch", "http", "ssh")
 SOURCES = {
     "kwanzaa-compute": ROOT / "src/kwanzaa_compute",
     "kwanzaa-trainer": ROOT / "trainer/src/kwanzaa_trainer",
@@ -65,7 +65,7 @@ def declared(distribution: str) -> set[str]:
     folder = SOURCES[distribution].parents[1]
     table = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     # Whoever uses `kwanzaa_compute.testing` has pytest: it runs nowhere else. And whoever builds a
-    # driver on `kwanzaa_compute.drivers.http` declares what that stands on.
+    # driver on `kwanzaa_compute.drivers.http` or `.ssh_keys` declares what those stand on.
     extras = table.get("optional-dependencies", {})
     wanted = [*table["dependencies"], *(r for e in USED_EXTRAS for r in extras.get(e, []))]
     names = (re.match(r"[A-Za-z0-9._-]+", requirement) for requirement in wanted)

@@ -9,10 +9,10 @@ from urllib.parse import quote
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting, SSHAccess
 from kwanzaa_compute.drivers.http import HttpClient, ReplyError, StatusError, bearer
+from kwanzaa_compute.drivers.ssh_keys import LoginKey, login_key
 from kwanzaa_compute.errors import CredentialsError, ProviderError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute_lambda_cloud import FEATURES, replies
-from kwanzaa_compute_lambda_cloud.keys import LoginKey, login_key
 from kwanzaa_compute_lambda_cloud.limits import (
     LAUNCH,
     REQUEST,
@@ -37,6 +37,7 @@ CALL_S = 25.0
 LATEST_S = 30.0
 """So long after it was told to, nothing is launched any more: nobody may wait for the answer."""
 USER = "ubuntu"
+PROVIDER = "lambda"
 
 
 class LambdaDriver:
@@ -114,7 +115,7 @@ class LambdaDriver:
         instance = self._instance(machine_id)
         if instance is None or not instance.our_name or not instance.address:
             return None
-        login = login_key(self._home)
+        login = login_key(self._home, PROVIDER)
         return SSHAccess(
             host=instance.address,
             user=USER,
@@ -134,7 +135,7 @@ class LambdaDriver:
             raise SoldOutError(f"no region has {offer.id}")
         if len(job.name) > MOST_NAME:
             raise UnsendableJobError(f"Lambda takes names of {MOST_NAME} characters at most")
-        login = login_key(self._home)
+        login = login_key(self._home, PROVIDER)
         self._make_known(login)
         body: dict[str, object] = {
             "region_name": offer.region,

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from kwanzaa_compute.drivers.contract import Job
-from kwanzaa_compute_lambda_cloud.keys import HostKey
+from kwanzaa_compute.drivers.ssh_keys import HostKey
 
 HEADER = "#cloud-config\n"
 MOST_BYTES = 1_000_000

@@ -1,13 +1,15 @@
 """The keys of SSH: one that lets this user in, and for each machine the one that proves it is it.
 
-A machine's host key is made here, before the machine is, and goes to it in `user_data`. So it is
-known before anybody connects, and never accepted on sight. It is derived from the user's own
-login key and the machine's name: there is nothing to remember for each machine, and no machine
-can learn another one's key from its own.
+A driver that claims `Feature.SSH` makes a machine's host key here, before the machine is, and
+sends it along with the job. So it is known before anybody connects, and never accepted on sight.
+It is derived from the user's own login key and the machine's name: there is nothing to remember
+for each machine, and no machine can learn another one's key from its own.
 
-What that means for secrecy: Lambda, and whoever has root on that machine, can read the private
-half of that one machine's host key, as they could if the machine had made it itself. The login
-key's private half never leaves this computer.
+What that means for secrecy: the provider, and whoever has root on that machine, can read the
+private half of that one machine's host key, as they could if the machine had made it itself. The
+login key's private half never leaves this computer.
+
+A package that builds on this declares cryptography, which is imported when a key is first needed.
 """
 
 import hashlib
@@ -43,7 +45,7 @@ class LoginKey:
 
     @property
     def name(self) -> str:
-        """What it is called at Lambda: the same key always by the same name."""
+        """What it is called at a provider that keeps it: the same key always by the same name."""
         return f"kwanzaa-{hashlib.sha256(self.public.encode()).hexdigest()[:12]}"
 
     def host_key(self, machine_name: str) -> HostKey:
@@ -61,9 +63,9 @@ class LoginKey:
         return key.private_bytes_raw()
 
 
-def login_key(home: Path) -> LoginKey:
-    """The login key of this user, below `home`; made once."""
-    path = home / "lambda" / "id_ed25519"
+def login_key(home: Path, provider: str) -> LoginKey:
+    """The login key of this user for the machines of a provider, below `home`; made once."""
+    path = home / provider / "id_ed25519"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         mine = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
