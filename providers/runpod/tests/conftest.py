@@ -30,11 +30,12 @@ def simulator(tmp_path: Path) -> Iterator[RunPodSimulator]:
 
 
 @pytest.fixture
-def driver_of() -> Callable[..., RunPodDriver]:
+def driver_of(tmp_path: Path) -> Callable[..., RunPodDriver]:
     """A driver for a simulator, with settings on top."""
 
     def make(simulator: RunPodSimulator, **settings: str) -> RunPodDriver:
-        environment = {**simulator.environment, **settings}
+        home = {"KWANZAA_HOME": str(tmp_path / "home")}
+        environment = {**simulator.environment, **home, **settings}
         return RunPodDriver(DriverContext(environment, Clock(), simulator.endpoint))
 
     return make

@@ -32,6 +32,8 @@ def test_the_official_sdk_lists_creates_stops_and_terminates(
     assert ran.returncode == 0, ran.stderr
     said = json.loads(ran.stdout)
     machine_id = said.pop("made")
+    host, port = said.pop("ssh")
+    assert (host, 1024 < port <= 65535) == ("127.0.0.1", True)
     assert "Syntax Error" in said.pop("a quote that it does not escape")
     assert "Unauthorized" in said.pop("a wrong key")
     assert said == {

@@ -11,7 +11,9 @@ def test_a_host_key_is_the_machines_own_and_always_the_same(tmp_path: Path) -> N
     assert key.public == again.public
     assert key.host_key("a").public == again.host_key("a").public
     assert len({key.public, key.host_key("a").public, key.host_key("b").public}) == 3
-    assert login_key(tmp_path / "other", "moonbase").host_key("a").public != key.host_key("a").public
+    assert (
+        login_key(tmp_path / "other", "moonbase").host_key("a").public != key.host_key("a").public
+    )
 
 
 def test_the_login_key_is_for_its_user_only_and_hides_itself(tmp_path: Path) -> None:

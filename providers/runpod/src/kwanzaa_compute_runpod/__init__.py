@@ -3,8 +3,8 @@
 from kwanzaa_compute.drivers.contract import Deadline, Feature, ProviderInfo
 from kwanzaa_compute.drivers.plugins import hookimpl
 
-FEATURES = frozenset({Feature.UNATTENDED, Feature.CUSTOM_CODE, Feature.LOGS})
-"""What holds. Not SPOT: REST v2 has no such machines. Not SSH: its host key cannot be known yet."""
+FEATURES = frozenset({Feature.UNATTENDED, Feature.CUSTOM_CODE, Feature.LOGS, Feature.SSH})
+"""What holds. Not SPOT: REST v2 has no such machines."""
 
 SETTLE_S = 120.0
 """Nobody documents how soon a new machine is listed, and a create may answer with a server error

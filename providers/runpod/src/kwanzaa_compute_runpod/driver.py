@@ -1,22 +1,34 @@
-"""RunPod in the words of the contract: six methods and the logs."""
+"""RunPod in the words of the contract: six methods, the logs, and the way in."""
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from kwanzaa_compute.clock import iso
-from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting
+from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting, SSHAccess
 from kwanzaa_compute.drivers.http import ReplyError, StatusError, segment
+from kwanzaa_compute.drivers.ssh_keys import LoginKey, login_key
 from kwanzaa_compute.errors import InvalidRequestError, ProviderError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute_runpod import FEATURES
 from kwanzaa_compute_runpod.client import API, KEY, RunPodClient
 from kwanzaa_compute_runpod.images import DEFAULT, SETTING, Image, Registry, image_for
 from kwanzaa_compute_runpod.refusals import meaning
-from kwanzaa_compute_runpod.replies import fleet_of, lines_of, offers_of, sighting_of
+from kwanzaa_compute_runpod.replies import (
+    OURS,
+    address_of,
+    fleet_of,
+    lines_of,
+    offers_of,
+    sighting_of,
+)
 from kwanzaa_compute_runpod.request import body_of
 
 REGISTRY = "KWANZAA_RUNPOD_REGISTRY"
 VOLUME = "KWANZAA_RUNPOD_VOLUME"
 CLOUDS = ("SECURE", "COMMUNITY")
+USER = "root"
+"""Whom a container of RunPod's runs as."""
 
 
 class RunPodDriver:
@@ -33,6 +45,7 @@ class RunPodDriver:
         self._image = environment.get(SETTING, "")
         self._volume = environment.get(VOLUME, "")
         self._registry = Registry(environment.get(REGISTRY, ""))
+        self._home = Path(environment.get("KWANZAA_HOME") or Path.home() / ".kwanzaa").absolute()
         self._client: RunPodClient | None = None
 
     def offers(self) -> Iterable[Offer]:
@@ -55,6 +68,7 @@ class RunPodDriver:
             job,
             offer,
             Image(self._registry.pinned(wanted.name), wanted.cuda),
+            self._login(),
             api=self._api,
             end_at=end_at,
             volume=self._volume,
@@ -66,16 +80,8 @@ class RunPodDriver:
 
     def inspect(self, machine_id: str) -> Sighting:
         """One pod; one that RunPod says it does not know is gone."""
-        try:
-            pod = self._ready().pod(machine_id)
-        except StatusError as error:
-            if _is_unknown(error):
-                return Sighting(machine_id, Phase.GONE)
-            raise
-        sighting = sighting_of(pod)
-        if sighting.machine_id != machine_id:
-            raise ReplyError("the answer is about another pod")
-        return sighting
+        pod = self._pod(machine_id)
+        return Sighting(machine_id, Phase.GONE) if pod is None else sighting_of(pod)
 
     def fleet(self) -> Iterable[Sighting]:
         """Every pod of the account with a name of ours, read to the last page before the first."""
@@ -93,6 +99,21 @@ class RunPodDriver:
         """The last 5,000 lines, with what RunPod itself did to the machine. Untrusted text."""
         return list(lines_of(self._ready().logs(machine_id)))
 
+    def ssh(self, machine_id: str) -> SSHAccess | None:
+        """How to log in; None while no public port leads there, and for a machine of others."""
+        pod = self._pod(machine_id)
+        address = None if pod is None else address_of(pod)
+        if pod is None or address is None or not sighting_of(pod).name.startswith(OURS):
+            return None
+        keys = self._login()
+        return SSHAccess(
+            host=address[0],
+            port=address[1],
+            user=USER,
+            host_key=keys.host_key(pod["name"]).public,
+            identity=keys.path,
+        )
+
     def classify(self, error: Exception) -> ProviderError:
         """See `refusals`."""
         return meaning(error, self._clock.now())
@@ -101,6 +122,30 @@ class RunPodDriver:
         if self._client is None:
             self._client = RunPodClient(self._key, self._api)
         return self._client
+
+    def _pod(self, machine_id: str) -> dict[str, Any] | None:
+        try:
+            pod = self._ready().pod(machine_id)
+        except StatusError as error:
+            if _is_unknown(error):
+                return None
+            raise
+        if sighting_of(pod).machine_id != machine_id:
+            raise ReplyError("the answer is about another pod")
+        return pod
+
+    def _login(self) -> LoginKey:
+        try:
+            keys = login_key(self._home, "runpod")
+            _ = keys.public  # one that cannot be read is found out now
+        except (OSError, ValueError, TypeError) as error:
+            raise InvalidRequestError(
+                f"the SSH key of {self._home / 'runpod'} cannot be made or read:"
+                f" {type(error).__name__}",
+                mend="delete that folder if the key in it is broken",
+                nothing_was_created=True,
+            ) from error
+        return keys
 
     def _place_of_the_volume(self) -> str:
         if not self._volume:

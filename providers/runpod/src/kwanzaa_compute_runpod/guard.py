@@ -9,8 +9,9 @@ Python's standard library. In this order:
    again for ever.
 2. The machine proves that its key can read its own pod. One that cannot would not end itself: it
    does no work.
-3. The command runs, without that key.
-4. When the command has ended, this does not: RunPod starts a command that has ended again. It
+3. Whoever the machine belongs to can log in from then on, where the image allows it (`login`).
+4. The command runs, without that key.
+5. When the command has ended, this does not: RunPod starts a command that has ended again. It
    leaves its watcher a minute to end the machine, and then ends the machine itself.
 """
 
@@ -33,6 +34,11 @@ NOTICE_S = 60.0
 LINGER_S = 60.0
 PROOF_S = 90.0
 OK = 200
+HIDDEN = ("RUNPOD_API_KEY", "KWANZAA_GUARD", "KWANZAA_COMMAND")
+LOGIN = "KWANZAA_LOGIN"
+LOADER = (
+    'import os,zlib,base64;exec(zlib.decompress(base64.b64decode(os.environ["KWANZAA_LOGIN"])))'
+)
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -137,8 +143,9 @@ def main(env: Mapping[str, str]) -> None:
     if timer.is_due:
         say("this machine has no time left: no work here")
     elif can_end_itself(machine, float(env.get("KWANZAA_PROOF_S", PROOF_S))):
-        hidden = {"RUNPOD_API_KEY", "KWANZAA_GUARD", "KWANZAA_COMMAND"}
-        rest = {name: value for name, value in env.items() if name not in hidden}
+        seen = {name: value for name, value in env.items() if name not in HIDDEN}
+        let_in(seen)
+        rest = {name: value for name, value in seen.items() if not name.startswith(LOGIN)}
         code = run(json.loads(env["KWANZAA_COMMAND"]), rest, timer)
         say(f"the command ended with exit code {code}")
         timer.bring_forward(time.time() + float(env.get("KWANZAA_LINGER_S", LINGER_S)))
@@ -162,6 +169,19 @@ def can_end_itself(machine: Machine, patience_s: float) -> bool:
             return False
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def let_in(env: Mapping[str, str]) -> None:
+    """Starts what lets the owner log in, without any variable of the job's own."""
+    if LOGIN not in env:
+        return
+    names = [name for name in env if name.startswith(LOGIN)]
+    names += ["PATH", "HOME", "LANG", "KWANZAA_SIMULATED_MACHINE"]
+    mine = {name: env[name] for name in names if name in env}
+    try:
+        subprocess.Popen([sys.executable, "-c", LOADER], env=mine, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        say(f"nobody can log in: {error}")
 
 
 def run(argv: Sequence[str], env: Mapping[str, str], timer: Timer) -> int:

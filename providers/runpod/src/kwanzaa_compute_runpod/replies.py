@@ -1,6 +1,7 @@
 """What RunPod's replies mean: pure, and suspicious of every field."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -19,6 +20,8 @@ offer's price, or it would not count against the cap; a run that needs more is r
 MOST_USD_PER_HOUR = Decimal(10_000)
 LONGEST_NAME = 200
 MOST_GB = 2000
+SSH_PORT, MOST_PORT = 22, 65535
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}")
 
 _PHASES: Mapping[str, Phase] = {
     "PROVISIONING": Phase.QUEUED,
@@ -65,6 +68,25 @@ def fleet_of(pods: Iterable[Any]) -> Iterator[Sighting]:
         sighting = sighting_of(pod)
         if sighting.name.startswith(OURS):
             yield sighting
+
+
+def address_of(pod: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Host and port that lead to a pod's own SSH server; None: none do (yet).
+
+    Never RunPod's proxy: whoever connects there meets a host key of the proxy's.
+    """
+    direct, runtime = _mapping(_mapping(pod.get("ssh")).get("direct")), _mapping(pod.get("runtime"))
+    ways: list[tuple[Any, Any]] = [(direct.get("host"), direct.get("port"))]
+    ways += [
+        (port.get("ip"), port.get("public"))
+        for port in map(_mapping, _list(runtime.get("ports")))
+        if (port.get("private"), port.get("type")) == (SSH_PORT, "tcp")
+    ]
+    for host, port in ways:
+        is_host = isinstance(host, str) and _HOST.fullmatch(host)
+        if is_host and type(port) is int and 0 < port <= MOST_PORT:
+            return str(host), port
+    return None
 
 
 def offers_of(gpus: Iterable[Any], cloud: str, as_of: str, place: str = "") -> Iterator[Offer]:
@@ -137,6 +159,10 @@ def _stock(gpu: Mapping[str, Any], place: str) -> Availability:
     return (
         _STOCK.get(level, Availability.UNKNOWN) if isinstance(level, str) else Availability.UNKNOWN
     )
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:

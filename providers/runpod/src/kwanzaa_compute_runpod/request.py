@@ -1,4 +1,4 @@
-"""The body of a create: what a job on an offer becomes in RunPod's words. Pure."""
+"""The body of a create: what a job on an offer becomes in RunPod's words."""
 
 import base64
 import json
@@ -12,12 +12,14 @@ from functools import cache
 from typing import Any
 
 from kwanzaa_compute.drivers.contract import Job
+from kwanzaa_compute.drivers.ssh_keys import LoginKey
 from kwanzaa_compute.errors import InvalidRequestError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute_runpod.images import Image
 
 CACHE = "/kwanzaa-cache"
 """Where a network volume is mounted."""
+PORTS = ("22/tcp",)
 LOADER = (
     'import os,zlib,base64;exec(zlib.decompress(base64.b64decode(os.environ["KWANZAA_GUARD"])))'
 )
@@ -28,11 +30,19 @@ SECURE = "SECURE"
 
 
 def body_of(
-    job: Job, offer: Offer, image: Image, *, api: str, end_at: float, volume: str = ""
+    job: Job,
+    offer: Offer,
+    image: Image,
+    keys: LoginKey,
+    *,
+    api: str,
+    end_at: float,
+    volume: str = "",
 ) -> dict[str, Any]:
     """The request for one machine that runs `job` under the guard until `end_at` (epoch seconds).
 
-    Raises `InvalidRequestError` for what could not be passed on as it is.
+    The owner of `keys` can log in there. Raises `InvalidRequestError` for what could not be passed
+    on as it is.
     """
     if not _NAME.fullmatch(job.name):
         raise _refused(f"{job.name[:200]!r} cannot be a machine's name")
@@ -44,7 +54,8 @@ def body_of(
         "disk": max(1, math.ceil(job.disk_gib)),
         # One string, split as a shell would; the job's own words travel as JSON.
         "args": shlex.join(("python3", "-c", LOADER)),
-        "env": _environment(job, api, end_at, volume),
+        "ports": list(PORTS),
+        "env": _environment(job, _login(keys, job.name), api, end_at, volume),
     }
     if image.cuda:
         body["gpu"]["minCudaVersion"] = image.cuda
@@ -55,13 +66,16 @@ def body_of(
     return body
 
 
-def _environment(job: Job, api: str, end_at: float, volume: str) -> dict[str, str]:
+def _environment(
+    job: Job, login: Mapping[str, str], api: str, end_at: float, volume: str
+) -> dict[str, str]:
     cache_folder = {"HF_HOME": f"{CACHE}/huggingface"} if volume else {}
     env = {
         **cache_folder,
         **job.env,
         **{name: secret.reveal() for name, secret in job.secrets.items()},
-        "KWANZAA_GUARD": packed_guard(),
+        **login,
+        "KWANZAA_GUARD": packed("guard.py"),
         "KWANZAA_COMMAND": json.dumps(list(job.argv)),
         "KWANZAA_END_AT": f"{end_at:.0f}",
         "KWANZAA_RUNPOD_API": api,
@@ -78,12 +92,21 @@ def _check(env: Mapping[str, str]) -> None:
             raise _refused(f"the variable {name} holds a NUL, which no environment can")
 
 
+def _login(keys: LoginKey, name: str) -> dict[str, str]:
+    host_key = keys.host_key(name).private
+    return {
+        "KWANZAA_LOGIN": packed("login.py"),
+        "KWANZAA_LOGIN_HOST_KEY": base64.b64encode(host_key.encode()).decode(),
+        "KWANZAA_LOGIN_KEY": keys.public,
+    }
+
+
 @cache
-def packed_guard() -> str:
-    """The guard as a variable holds it: compressed, base64."""
-    source = pkgutil.get_data(__package__ or "", "guard.py")
+def packed(file: str) -> str:
+    """A script of this package as a variable holds it: compressed, base64."""
+    source = pkgutil.get_data(__package__ or "", file)
     if source is None:
-        raise FileNotFoundError("guard.py is missing from this installation")
+        raise FileNotFoundError(f"{file} is missing from this installation")
     return base64.b64encode(zlib.compress(source, 9)).decode()
 
 

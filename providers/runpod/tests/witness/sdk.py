@@ -8,6 +8,7 @@ import time
 os.environ["RUNPOD_API_BASE_URL"] = sys.argv[1]
 
 import runpod
+from runpod.cli.utils.rp_info import get_pod_ssh_ip_port
 
 runpod.api_key = sys.argv[2]
 said = {"version": runpod.__version__}
@@ -28,6 +29,7 @@ last = time.monotonic() + 20
 while (pod := runpod.get_pod(made["id"]))["runtime"] is None and time.monotonic() < last:
     time.sleep(0.05)
 said["pod"] = {name: pod[name] for name in ("name", "desiredStatus", "costPerHr", "env", "ports")}
+said["ssh"] = get_pod_ssh_ip_port(made["id"])
 said["pods"] = [pod["name"] for pod in runpod.get_pods()]
 try:
     runpod.create_pod("quoted", "i", "NVIDIA RTX A5000", docker_args='bash -c "echo hi"')

@@ -1,9 +1,11 @@
 """Pods over a `LoopbackCloud`: created, shown, and what they get at their first instruction."""
 
 import shlex
+import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from kwanzaa_compute_runpod.simulated.account import CARDS, DATA_CENTERS, SECURE
 
 IDLE = (sys.executable, "-c", "import time; time.sleep(10**8)")
 """What an image runs that is told nothing."""
+
+HOST, SSH = "127.0.0.1", "22/tcp"
 
 _STATUS: Mapping[State, str] = {
     State.STARTING: "STARTING",
@@ -40,7 +44,8 @@ class Pods:
     cloud: LoopbackCloud
     account: Account
     folder: Path
-    api: str = ""
+    published: dict[str, int] = field(default_factory=dict)
+    """The public port that leads to a machine's own 22, by its id."""
 
     def watch_boots(self) -> None:
         """Gives each machine its own variables before its command starts."""
@@ -88,12 +93,12 @@ class Pods:
             "cloud": machine.place.offer.region.upper(),
             "dataCenterId": _data_center(machine),
             "cudaVersion": None,
-            "ssh": {"proxy": None, "direct": None},
+            "ssh": {"proxy": None, "direct": self._direct(machine) if running else None},
             "template": None,
             "cost": float(machine.usd_per_hour - DISK_USD_PER_HOUR) if machine.works else 0.0,
             "locked": False,
             "globalNetworking": {"enabled": False},
-            "runtime": {"uptime": int(self.age_s(machine)), "ports": []} if running else None,
+            "runtime": self._runtime(machine) if running else None,
             "createdAt": iso(machine.created_at),
             "startedAt": None if machine.booted_at is None else iso(machine.booted_at),
         }
@@ -103,12 +108,36 @@ class Pods:
         since = machine.booted_at
         return 0.0 if since is None else max(0.0, self.cloud.clock.at - since)
 
+    def _direct(self, machine: SimMachine) -> dict[str, Any] | None:
+        port = self.published.get(machine.id)
+        if port is None:
+            return None
+        command = f"ssh root@{HOST} -p {port}"
+        return {"host": HOST, "port": port, "username": "root", "command": command}
+
+    def _runtime(self, machine: SimMachine) -> dict[str, Any]:
+        port = self.published.get(machine.id)
+        shown = {"private": 22, "public": port, "type": "tcp", "ip": HOST}
+        return {"uptime": int(self.age_s(machine)), "ports": [shown] if port else []}
+
     def _variables(self, machine: SimMachine) -> dict[str, str]:
         return {
             "RUNPOD_POD_ID": machine.id,
             "RUNPOD_API_KEY": self.account.key_of(machine.id),
             "RUNPOD_DC_ID": _data_center(machine),
             "RUNPOD_GPU_COUNT": "1",
+            **self._published(machine),
+        }
+
+    def _published(self, machine: SimMachine) -> dict[str, str]:
+        """A machine here has no network of its own, so it listens where its public port is."""
+        if SSH not in getattr(machine.command, "extra", {}).get("ports", ()):
+            return {}
+        port = self.published.setdefault(machine.id, _free_port())
+        return {
+            "RUNPOD_PUBLIC_IP": HOST,
+            "RUNPOD_TCP_PORT_22": str(port),
+            "KWANZAA_LOGIN_AT": f"{HOST}:{port}",
         }
 
     def _mounted(self, body: Mapping[str, Any]) -> dict[str, str]:
@@ -127,6 +156,11 @@ def _data_center(machine: SimMachine) -> str:
     body: Mapping[str, Any] = getattr(machine.command, "extra", {})
     wanted = body.get("dataCenterIds") or [DATA_CENTERS[machine.place.offer.region != SECURE]]
     return str(wanted[0])
+
+
+def _free_port() -> int:
+    with closing(socket.create_server((HOST, 0))) as probe:
+        return int(probe.getsockname()[1])
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -114,8 +114,21 @@ class SdkApi:
             "vcpuCount": 8,
             "volumeInGb": 0,
             "volumeMountPath": "/workspace",
-            "runtime": {"ports": []} if pod["runtime"] else None,
+            "runtime": {"ports": _ports(pod["runtime"])} if pod["runtime"] else None,
         }
+
+
+def _ports(runtime: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "ip": port["ip"],
+            "isIpPublic": True,
+            "privatePort": port["private"],
+            "publicPort": port["public"],
+            "type": port["type"],
+        }
+        for port in runtime["ports"]
+    ]
 
 
 def _gpu_type(card: Card) -> dict[str, Any]:
