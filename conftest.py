@@ -4,10 +4,12 @@ import hashlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -112,6 +114,79 @@ def _install(folder: Path, requirements: tuple[str, ...]) -> None:
     made = subprocess.run([*pip, *words], capture_output=True, text=True, check=False)
     if made.returncode:
         _missing(" ".join(requirements), f"pip cannot have it: {made.stderr.strip()[-300:]}")
+
+
+PRISM = "@stoplight/prism-cli@5.16.0"
+Prism = Callable[[Path, str], AbstractContextManager[str]]
+"""`with prism(description, upstream) as address`: it stands before `upstream`."""
+
+
+@pytest.fixture(scope="session")
+def prism(tmp_path_factory: pytest.TempPathFactory) -> Prism:
+    """A second opinion on a simulator, where Node is: a proxy that minds an API's description.
+
+    What is not as described, in a request or in its answer, it turns into an error of its own.
+    """
+    node = shutil.which("node")
+    if node is None or shutil.which("npm") is None:
+        pytest.skip("node is not here: openapi-core's opinion has to do")
+    program = _prism_program()
+
+    @contextmanager
+    def before(description: Path, upstream: str) -> Iterator[str]:
+        log = tmp_path_factory.mktemp("prism") / "prism.log"
+        with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+            port = probe.getsockname()[1]
+        words = ["proxy", str(description), upstream, "--errors", "--port", str(port)]
+        with log.open("w") as file:
+            child = subprocess.Popen(
+                [node, str(program), *words, "--host", "127.0.0.1"],
+                stdout=file,
+                stderr=file,
+                env={**os.environ, "SCARF_ANALYTICS": "false"},
+            )
+        try:
+            _wait_for(port, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            child.kill()
+            child.wait()
+
+    return before
+
+
+def _prism_program() -> Path:
+    """Installed once, beside the other witnesses."""
+    folder = Path(__file__).parent / ".venv" / "witnesses" / PRISM.rpartition("/")[2]
+    folder = folder.with_name(folder.name.replace("@", "-"))
+    program = folder / "node_modules" / "@stoplight" / "prism-cli" / "dist" / "index.js"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not program.exists():
+            words = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", PRISM]
+            made = subprocess.run(
+                [*words, "--prefix", str(folder)],
+                capture_output=True,
+                text=True,
+                env={**os.environ, "SCARF_ANALYTICS": "false"},
+                check=False,
+            )
+            if made.returncode:
+                pytest.skip(f"npm cannot have {PRISM}: {made.stderr[-200:]}")
+    return program
+
+
+def _wait_for(port: int, log: Path) -> None:
+    from kwanzaa_compute.clock import Clock
+
+    clock = Clock()
+    last = clock.monotonic() + 60
+    while clock.monotonic() < last:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        clock.sleep(0.1)
+    pytest.fail(f"prism does not start: {log.read_text()[-500:]}")
 
 
 def _folder(variable: str) -> Path:

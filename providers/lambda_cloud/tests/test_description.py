@@ -1,12 +1,8 @@
 """Every request of ours and every answer of the simulator, against Lambda's own description."""
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +18,6 @@ from kwanzaa_compute_lambda_cloud.simulator import LambdaSimulator
 
 Check = Callable[[Request, Reply], None]
 FILE = "lambda-cloud-1.10.0.json"
-PRISM = "@stoplight/prism-cli@5.16.0"
 
 
 def everything(simulator: LambdaSimulator, driver: LambdaDriver) -> None:
@@ -111,12 +106,11 @@ def test_prism_finds_nothing_wrong_either(
     api_descriptions: Path,
     simulator: LambdaSimulator,
     make_driver: Callable[[LambdaSimulator], LambdaDriver],
-    tmp_path: Path,
+    prism: Callable[[Path, str], AbstractContextManager[str]],
 ) -> None:
     """It stands between driver and simulator, and turns what is not as described into a 500."""
-    if not (shutil.which("node") and shutil.which("npm")):
-        pytest.skip("node is not here: openapi-core's opinion has to do")
-    with prism(api_descriptions / FILE, simulator.endpoint, tmp_path) as endpoint:
+    simulator.server.keeps_alive = False  # Prism's own client would lose such connections
+    with prism(api_descriptions / FILE, simulator.endpoint) as endpoint:
         wrong = HttpClient(
             endpoint, authorization=bearer(simulator.environment["LAMBDA_API_KEY"], "")
         )
@@ -124,54 +118,3 @@ def test_prism_finds_nothing_wrong_either(
             wrong.call("POST", "/api/v1/instance-operations/launch", body={"region_name": "moon"})
         simulator.endpoint = endpoint
         everything(simulator, make_driver(simulator))
-
-
-@contextmanager
-def prism(description: Path, upstream: str, folder: Path) -> Iterator[str]:
-    program = installed_prism()
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
-    words = ["proxy", str(description), upstream, "--errors", "--port", str(port)]
-    with (folder / "prism.log").open("w") as log:
-        child = subprocess.Popen(
-            ["node", str(program), *words, "--host", "127.0.0.1"],
-            stdout=log,
-            stderr=log,
-            env={**os.environ, "SCARF_ANALYTICS": "false"},
-        )
-    try:
-        wait_for(port, folder / "prism.log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.kill()
-        child.wait()
-
-
-def wait_for(port: int, log: Path) -> None:
-    clock = Clock()
-    last = clock.monotonic() + 60
-    while clock.monotonic() < last:
-        with suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        clock.sleep(0.1)
-    pytest.fail(f"prism does not start: {log.read_text()[-500:]}")
-
-
-def installed_prism() -> Path:
-    root = Path(__file__).parents[3]
-    folder = root / ".venv" / "witnesses" / PRISM.rpartition("/")[2].replace("@", "-")
-    program = folder / "node_modules" / "@stoplight" / "prism-cli" / "dist" / "index.js"
-    if not program.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        install = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", PRISM]
-        made = subprocess.run(
-            [*install, "--prefix", str(folder)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "SCARF_ANALYTICS": "false"},
-            check=False,
-        )
-        if made.returncode:
-            pytest.skip(f"npm cannot have {PRISM}: {made.stderr[-200:]}")
-    return program

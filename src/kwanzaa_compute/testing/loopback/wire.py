@@ -75,6 +75,8 @@ class WireServer:
         self._faults: list[tuple[str, re.Pattern[str], Handler]] = []
         self._lock = threading.Lock()
         self.exchanges: list[tuple[Request, Reply]] = []
+        self.keeps_alive = True
+        """Whether a connection serves several requests. Some clients lose those that are kept."""
         self._server = _Server(("127.0.0.1", 0), _handler_for(self))
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
@@ -178,6 +180,9 @@ def _handler_for(server: WireServer) -> type[BaseHTTPRequestHandler]:
                 headers["Content-Length"] = str(len(body))
             else:
                 headers["Connection"] = "close"  # a stream ends with the connection
+                self.close_connection = True
+            if not server.keeps_alive:
+                headers["Connection"] = "close"
                 self.close_connection = True
             for name, value in headers.items():
                 self.send_header(name, value)
