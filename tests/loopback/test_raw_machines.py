@@ -1,8 +1,9 @@
-"""`provision`, `ssh`, `terminate` and `gc` on raw machines, each over its provider's own wire."""
+"""Raw machines, each over its provider's own wire: the commands, and a GPU that is not as sold."""
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from kwanzaa_compute.cli import main
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.compute import Compute, Run, strays
+from kwanzaa_compute.compute import Compute, Options, Run, strays
 from kwanzaa_compute.compute.machines import MachineWish
 from kwanzaa_compute.compute.simulation import compute_over
 from kwanzaa_compute.drivers.plugins import build_simulator, discover
+from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.runs.records import AttemptState, RunState
 from kwanzaa_compute.testing.samples import sample_job
 
@@ -153,3 +155,51 @@ def test_all_that_is_mine_is_ended_even_what_no_ledger_knows(world: World) -> No
     assert f"{mine}: ended, and confirmed absent" in said
     assert run.state is RunState.STOPPED
     assert world.billing == [theirs]
+
+
+@pytest.mark.slow
+def test_f19_a_machine_whose_gpu_is_not_the_one_sold_is_given_up_and_another_is_tried(
+    world: World, tmp_path: Path
+) -> None:
+    """The trainer itself looks, before it does anything else."""
+    world.cloud.gpu_of = lambda machine: find_gpu("T4")
+    compute = world.open()
+    options = Options(
+        providers=(world.provider,), gpu=SOLD[world.provider], max_usd=Decimal(20), max_hours=1.0
+    )
+    run = compute.prepare(compute.plan(small_config(tmp_path), options))
+    world.until(lambda: bool(run.launch()) and len(run.attempts) >= 2)
+    first, second = run.attempts[:2]
+    assert "T4" in first.reason
+    assert first.machine_id not in world.billing
+    assert (first.offer_id, first.region) != (second.offer_id, second.region)
+    assert world.run("terminate", run.id)[0] == 0
+    assert world.billing == []
+
+
+SOLD = {"runpod": "A5000", "lambda": "A10"}
+
+
+def small_config(folder: Path) -> Path:
+    """A training.yaml that is good enough to be planned and sent up."""
+    base = folder / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(SHAPE))
+    words = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "!"}]
+    (folder / "train.jsonl").write_text(json.dumps({"messages": words}) + "\n")
+    path = folder / "training.yaml"
+    path.write_text(
+        "run: {name: small}\nmodel: {base_model_id: ./base}\n"
+        "data: {train_file: train.jsonl, max_seq_length: 64}\ntraining: {max_steps: 1}\n"
+    )
+    return path
+
+
+SHAPE = {
+    "model_type": "olmo",
+    "hidden_size": 64,
+    "intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 512,
+}

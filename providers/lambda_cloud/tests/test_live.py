@@ -7,6 +7,8 @@ about two minutes, so at most four cents. It is skipped where nothing so cheap i
 
 import os
 import secrets
+import sys
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -27,22 +29,32 @@ PATIENCE_S = 240.0
 
 
 @pytest.fixture
-def provider(tmp_path: Path) -> Provider:
-    if not os.environ.get("LAMBDA_API_KEY"):
-        pytest.skip("LAMBDA_API_KEY is not set")
-    environment = {**os.environ, "KWANZAA_HOME": str(tmp_path)}
-    (info,) = kwanzaa_providers()
-    return Provider(info, LambdaDriver(DriverContext(environment, Clock())), Clock())
+def account(tmp_path: Path) -> Callable[[str], Provider]:
+    """The provider, once a test has said what it is about to do."""
+
+    def provider(what: str) -> Provider:
+        sys.stderr.write(f"\nlive: {what}\n")
+        if not os.environ.get("LAMBDA_API_KEY"):
+            pytest.skip(f"LAMBDA_API_KEY is not set; this would {what}")
+        environment = {**os.environ, "KWANZAA_HOME": str(tmp_path)}
+        (info,) = kwanzaa_providers()
+        return Provider(info, LambdaDriver(DriverContext(environment, Clock())), Clock())
+
+    return provider
 
 
-def test_prices_and_machines_can_be_read(provider: Provider) -> None:
+def test_prices_and_machines_can_be_read(account: Callable[[str], Provider]) -> None:
+    provider = account("read prices and the list of machines: two requests, $0")
     offers = provider.offers()
     assert offers
     assert [offer.id for offer in offers if offer.gpu.vram_gib == 0] == []
     provider.fleet()
 
 
-def test_a_machine_is_launched_found_by_name_and_ended(provider: Provider) -> None:
+def test_a_machine_is_launched_found_by_name_and_ended(
+    account: Callable[[str], Provider],
+) -> None:
+    provider = account(f"rent the cheapest machine for about two minutes, less than ${CAP_USD}")
     cheap = [
         offer
         for offer in provider.offers()

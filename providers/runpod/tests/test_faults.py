@@ -1,6 +1,7 @@
 """What may go wrong between us and RunPod, over real HTTP, with a real watcher and real processes.
 
-The letters are those of the list of faults that every driver faces.
+What the faults are called is the numbering of the list that every driver faces. F19 needs the
+trainer, and is in tests/loopback.
 """
 
 import json
@@ -248,14 +249,6 @@ def test_f18_a_machine_that_never_starts_is_replaced(world: Make) -> None:
     assert here.watched.attempts[0].fault is Fault.MACHINE
     assert here.cloud.sim.machines[stuck].ended_at is not None
     assert [a.region for a in here.watched.attempts] == ["secure", "community"]
-
-
-def test_f19_a_machine_that_is_not_the_one_sold_is_replaced(world: Make) -> None:
-    here = world(run={"unfit": 1})
-    assert here.watched.finish().state is RunState.DONE
-    first, second = here.watched.attempts
-    assert "not the one that was sold" in first.reason
-    assert second.region != first.region
 
 
 def test_f28_a_create_that_drips_is_cut_off_and_found(

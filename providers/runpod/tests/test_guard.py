@@ -115,16 +115,18 @@ def test_the_command_gets_its_words_and_not_the_machines_key(
 ) -> None:
     words = ("$(touch /tmp/no)", "a b", "'", '"', "ü\n", "--", "; rm -rf /", "%s", "\\")
     code = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]), flush=True)"
-    hostile = sample_job(name="kwz-me-g2-1", argv=(sys.executable, "-c", code, *words))
+    env = {f"V{number}": word for number, word in enumerate(words)}
+    hostile = sample_job(name="kwz-me-g2-1", argv=(sys.executable, "-c", code, *words), env=env)
     machine_id = harness.launch(hostile)
     harness.until(lambda: "PATH" in output(simulator, machine_id), "it has printed")
     import json
 
     said = next(line for line in simulator.cloud.room.output(machine_id) if line.startswith("[["))
-    argv, env = json.loads(said)
+    argv, seen = json.loads(said)
     assert tuple(argv) == words
-    assert env["RUNPOD_POD_ID"] == machine_id
-    assert {"RUNPOD_API_KEY", "KWANZAA_GUARD", "KWANZAA_COMMAND"} & set(env) == set()
+    assert {name: seen[name] for name in env} == env
+    assert seen["RUNPOD_POD_ID"] == machine_id
+    assert {"RUNPOD_API_KEY", "KWANZAA_GUARD", "KWANZAA_COMMAND"} & set(seen) == set()
     assert simulator.account.key_of(machine_id) not in said
 
 

@@ -1,13 +1,14 @@
 """Three hundred broken replies to each call: no traceback, nothing forgotten, nothing invented."""
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from kwanzaa_compute.drivers.contract import Phase
+from kwanzaa_compute.drivers.contract import Phase, SSHAccess
 from kwanzaa_compute.drivers.provider import Provider, RetryPolicy
 from kwanzaa_compute.errors import InvalidRequestError, ProviderError, TransientError
 from kwanzaa_compute.testing.conformance import Harness
@@ -114,6 +115,21 @@ def test_a_broken_look_never_says_gone(
             gone += found.phase is Phase.GONE
     not_found = COUNT * STATUSES.count(404) / len(STATUSES)
     assert gone < not_found  # only a 404 that RunPod itself could have said
+
+
+def test_a_broken_look_shows_no_way_in_that_is_none(
+    simulator: RunPodSimulator, harness: Harness, once: Provider
+) -> None:
+    machine_id = harness.launch(harness.job("kwz-me-x4-1", 600))
+    harness.until(lambda: once.ssh(machine_id) is not None, "it can be reached")
+    path = f"/v2/pods/{machine_id}"
+    valid = newest(simulator.server, "GET", path)
+    looked = outcomes(simulator.server, ("GET", path), valid, lambda: once.ssh(machine_id))
+    ways = [found for _, found in looked if isinstance(found, SSHAccess)]
+    assert ways
+    for way in ways:
+        assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.:-]*", way.host)
+        assert 0 < way.port < 65536
 
 
 def test_a_broken_create_names_a_machine_or_leaves_it_open(

@@ -34,17 +34,13 @@ from kwanzaa_compute.testing.samples import sample_run
 
 RUN_ID = "r1"
 WORK = "input/work.txt"
-UNFIT = "input/unfit.txt"
 TRAINER = f"""
 import os, sys, time
-from kwanzaa_compute.store import Done, Failure, Heartbeat, RunFolder, open_store
+from kwanzaa_compute.store import Done, Heartbeat, RunFolder, open_store
 store = open_store(sys.argv[2])
 folder, attempt = RunFolder(store), int(os.environ["KWANZAA_ATTEMPT"])
 if folder.done() is not None:
     sys.exit(0)
-if store.get("{UNFIT}").decode() == str(attempt):
-    folder.put_failure(Failure(attempt, "this GPU is not the one that was sold", retryable=True))
-    sys.exit(78)
 beats = int(store.get("{WORK}"))
 for beat in range(1, beats + 1):
     folder.put_heartbeat(Heartbeat(beat, "train", attempt, step=beat, total_steps=beats))
@@ -108,20 +104,15 @@ def watched_run(
     offers: Sequence[Offer],
     *,
     beats: int = 3,
-    unfit: int = 0,
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[WatchedRun]:
-    """A run of so many heartbeats over these offers, best first; not yet launched.
-
-    Attempt number `unfit` finds that its machine is not the one that was sold.
-    """
+    """A run of so many heartbeats over these offers, best first; not yet launched."""
     clock = Clock()
     url = (folder / "store").as_uri()
     store = open_store(url)
     code = _code()
     store.put(f"{CODE}/{hashlib.sha256(code).hexdigest()}.zip", code)
     store.put(WORK, str(beats).encode())
-    store.put(UNFIT, str(unfit).encode())
     ledger = Ledger(folder / "ledger.sqlite", clock)
 
     def of(name: str) -> Provider:
