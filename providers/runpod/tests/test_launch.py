@@ -30,6 +30,13 @@ PRINTS = (
     " print(open('/proc/self/cmdline').read().replace(chr(0), ' '), flush=True); time.sleep(600)"
 )
 
+CACHES = (
+    "import os, pathlib, time; home = pathlib.Path(os.environ['HF_HOME']);"
+    " home.mkdir(exist_ok=True); base = home / 'base.bin';"
+    " print('it was there' if base.exists() else base.name, flush=True);"
+    " base.touch(); time.sleep(600)"
+)
+
 
 def body(simulator: RunPodSimulator) -> dict[str, object]:
     """The body of the newest create."""
@@ -60,12 +67,27 @@ def test_the_image_is_pinned_to_what_its_tag_means_today(
     assert digest == simulator.registry.digest(DEFAULT.name)
 
 
-def test_a_relaunch_gets_the_very_same_image(simulator: RunPodSimulator, harness: Harness) -> None:
+@pytest.mark.parametrize("kept", ["", "{", '{"a": 7}'])
+def test_a_relaunch_gets_the_very_same_image_whoever_launches_it(
+    simulator: RunPodSimulator,
+    driver_of: Callable[..., RunPodDriver],
+    harness: Harness,
+    tmp_path: Path,
+    kept: str,
+) -> None:
+    """Another run gets what the tag means by then; a file that is broken is written anew."""
+    folder = tmp_path / "home" / "runpod" / "images"
+    folder.mkdir(parents=True)
+    (folder / "kwz-me-l3.json").write_text(kept)
     harness.launch(harness.job("kwz-me-l3-1", 600))
-    first = body(simulator)["image"]
-    simulator.registry.moved[DEFAULT.name] = "sha256:" + "0" * 64
-    harness.launch(harness.job("kwz-me-l3-2", 600))
-    assert body(simulator)["image"] == first
+    first = str(body(simulator)["image"])
+    assert first.endswith(simulator.registry.digest(DEFAULT.name))
+    simulator.registry.moved[DEFAULT.name] = moved = "sha256:" + "0" * 64
+    for name, same in (("kwz-me-l3-2", True), ("kwz-me-l33-1", False)):
+        driver = driver_of(simulator)
+        driver.launch(harness.job(name, 600), next(iter(driver.offers())))
+        image = str(body(simulator)["image"])
+        assert image == first if same else image.endswith(moved)
 
 
 def test_an_image_that_is_pinned_needs_no_registry(
@@ -125,9 +147,9 @@ def test_an_images_name_is_read_as_docker_reads_it(
 @pytest.mark.parametrize(
     "image", ["", "a b", "../x", "a/../b", "a:b:c/d", "A", "a@sha256:1", "a?x", "a:\n", "x" * 300]
 )
-def test_what_is_no_image_is_refused(image: str) -> None:
+def test_what_is_no_image_is_refused(image: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="is no image") as caught:
-        Registry("http://127.0.0.1:9").pinned(image)
+        Registry("http://127.0.0.1:9", tmp_path).pinned(image, "kwz-me-l4-1")
     assert caught.value.nothing_was_created
 
 
@@ -163,16 +185,19 @@ def test_a_volume_is_mounted_as_the_cache_of_base_models(
 ) -> None:
     simulator.account.volumes["vol-1"] = "EU-RO-1"
     driver = driver_of(simulator, **{VOLUME: "vol-1"})
-    argv = (sys.executable, "-c", PRINTS)
-    machine_id = driver.launch(
-        sample_job(name="kwz-me-l5-1", argv=argv), next(iter(driver.offers()))
-    )
+    argv = (sys.executable, "-c", CACHES)
+    offer = next(iter(driver.offers()))
+    machine_id = driver.launch(sample_job(name="kwz-me-l5-1", argv=argv), offer)
     asked = body(simulator)
     assert asked["mounts"] == {"network": [{"volumeId": "vol-1", "path": CACHE}]}
     assert asked["dataCenterIds"] == ["EU-RO-1"]
     assert asked["env"]["HF_HOME"] == f"{CACHE}/huggingface"  # type: ignore[index]
+    room = simulator.cloud.room
+    harness.until(lambda: "base.bin" in room.output(machine_id), "it has a base model there")
     harness.end(machine_id)
     assert simulator.account.volumes == {"vol-1": "EU-RO-1"}
+    second = driver.launch(sample_job(name="kwz-me-l6-1", argv=argv), offer)
+    harness.until(lambda: "it was there" in room.output(second), "the next one finds it")
 
 
 @pytest.mark.parametrize("key", ["", "a key", "line\nbreak"])

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,7 @@ HOURS = Decimal(MAX_S + SETTLE_S + STOP_RESERVE_S) / 3600
 
 
 @pytest.fixture
-def runpod() -> Iterator[Callable[[str], Provider]]:
+def runpod(tmp_path: Path) -> Iterator[Callable[[str], Provider]]:
     """The provider, once a test has said what it is about to do. Ends what the test has left."""
     used: list[Provider] = []
 
@@ -37,7 +38,8 @@ def runpod() -> Iterator[Callable[[str], Provider]]:
         if not os.environ.get("RUNPOD_API_KEY"):
             pytest.skip(f"RUNPOD_API_KEY is not set; this would {what}")
         (info,) = kwanzaa_providers()
-        used.append(Provider(info, RunPodDriver(DriverContext(os.environ, Clock())), Clock()))
+        environment = {**os.environ, "KWANZAA_HOME": str(tmp_path)}
+        used.append(Provider(info, RunPodDriver(DriverContext(environment, Clock())), Clock()))
         return used[-1]
 
     yield provider

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,24 @@ def test_a_volume_narrows_the_offers_to_its_own_place(
     offers = list(driver_of(simulator, **{VOLUME: "vol-1"}).offers())
     assert {offer.region for offer in offers} == {"EU-RO-1"}
     assert len(simulator.server.exchanges) == 2
+
+
+class WithVolume(RunPodSimulator):
+    """A user who has set a network volume."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {**super().environment, VOLUME: "vol-9"}
+
+
+def test_a_volume_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
+    with WithVolume(tmp_path / "cloud") as simulator:
+        compute = compute_over({"runpod": simulator}, discover(), tmp_path / "home", environment={})
+        sold = compute.offers(("runpod",))
+        compute.ledger.close()
+    assert sold.live == frozenset()
+    said = "RunPod knows no network volume 'vol-9' (KWANZAA_RUNPOD_VOLUME)"
+    assert sold.warnings == {"runpod": said}
 
 
 def test_stock_counts_only_hosts_that_run_the_image(

@@ -44,8 +44,8 @@ class RunPodDriver:
         self._key = environment.get(KEY, "")
         self._image = environment.get(SETTING, "")
         self._volume = environment.get(VOLUME, "")
-        self._registry = Registry(environment.get(REGISTRY, ""))
         self._home = Path(environment.get("KWANZAA_HOME") or Path.home() / ".kwanzaa").absolute()
+        self._registry = Registry(environment.get(REGISTRY, ""), self._home / "runpod" / "images")
         self._client: RunPodClient | None = None
 
     def offers(self) -> Iterable[Offer]:
@@ -67,7 +67,7 @@ class RunPodDriver:
         body = body_of(
             job,
             offer,
-            Image(self._registry.pinned(wanted.name), wanted.cuda),
+            Image(self._registry.pinned(wanted.name, job.name), wanted.cuda),
             self._login(),
             api=self._api,
             end_at=end_at,
@@ -155,7 +155,7 @@ class RunPodDriver:
         except StatusError as error:
             if _is_unknown(error):
                 raise InvalidRequestError(
-                    f"RunPod knows no network volume {self._volume[:100]!r}",
+                    f"RunPod knows no network volume {self._volume[:100]!r} ({VOLUME})",
                     mend=f"unset {VOLUME}, or set it to one of this account's",
                 ) from error
             raise

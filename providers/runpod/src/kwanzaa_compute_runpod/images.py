@@ -5,8 +5,14 @@ only ever runs a digest, which is looked up from here over verified TLS. Where i
 up nothing is launched; an image that is set as `name@sha256:...` needs no look-up.
 """
 
+import json
+import os
 import re
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from kwanzaa_compute.drivers.http import (
     HttpClient,
@@ -22,6 +28,7 @@ from kwanzaa_compute.secret import Secret
 SETTING = "KWANZAA_RUNPOD_IMAGE"
 DOCKER_HUB = "registry-1.docker.io"
 REGISTRY_S = 8.0
+_RUN = re.compile(r"(kwz-[A-Za-z0-9_.-]{1,180})-[0-9]{1,9}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,199}(:[0-9]{1,5})?")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}(/[a-z0-9][a-z0-9._-]{0,99}){0,5}")
@@ -59,18 +66,29 @@ def image_for(gpu: GPU, wanted: str) -> Image:
 
 
 class Registry:
-    """Looks tags up, each once: a run that is launched again gets the very same image."""
+    """Looks tags up, once a run: whoever launches a run again, it gets the very same image."""
 
-    def __init__(self, endpoint: str = "") -> None:
-        """`endpoint` replaces every registry's own address: a mirror's, or a simulator's."""
+    def __init__(self, endpoint: str, folder: Path) -> None:
+        """`endpoint` replaces every registry's own address: a mirror's, or a simulator's.
+
+        What a tag meant for a run is kept in `folder`, where other watchers of this user find it.
+        """
         self._endpoint = endpoint
-        self._known: dict[str, str] = {}
+        self._folder = folder
 
-    def pinned(self, image: str) -> str:
-        """The image by its digest. Raises a `ProviderError`; nothing was launched then."""
-        if image not in self._known:
-            self._known[image] = self._look_up(image)
-        return self._known[image]
+    def pinned(self, image: str, machine_name: str) -> str:
+        """The image of that run's machines by its digest.
+
+        Raises a `ProviderError`; nothing was launched then.
+        """
+        run = _RUN.fullmatch(machine_name)
+        path = self._folder / f"{run[1]}.json" if run else None
+        known = _kept(path) if path else {}
+        if image not in known:
+            known[image] = self._look_up(image)
+            if path:
+                _keep(path, known)
+        return known[image]
 
     def _look_up(self, image: str) -> str:
         host, name, tag, digest = parsed(image)
@@ -93,6 +111,23 @@ class Registry:
             token = _token(error.headers.get("www-authenticate", ""), endpoint)
         with HttpClient(endpoint, authorization=token, headers={"Accept": _MANIFESTS}) as client:
             return _asked(client, path)
+
+
+def _kept(path: Path) -> dict[str, str]:
+    """What is known of a run's images; nothing where the file is not what was written there."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return {image: name for image, name in known.items() if parsed(name)[3]}
+    except (OSError, ValueError, AttributeError, TypeError, InvalidRequestError):
+        return {}
+
+
+def _keep(path: Path, known: Mapping[str, str]) -> None:
+    mine = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with suppress(OSError):  # it is looked up again then
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mine.write_text(json.dumps(known), encoding="utf-8")
+        mine.replace(path)
 
 
 def parsed(image: str) -> tuple[str, str, str, str]:
