@@ -40,6 +40,9 @@ def ssh_words(
         "IdentitiesOnly": "yes",
         "PasswordAuthentication": "no",
         "ForwardAgent": "no",
+        # A machine has its address before its server is up.
+        "ConnectionAttempts": "40",
+        "ConnectTimeout": "5",
     }
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     where = ["-i", str(access.identity), "-p", str(access.port)]

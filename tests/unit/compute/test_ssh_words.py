@@ -24,6 +24,7 @@ def test_the_host_key_is_known_and_nothing_else_is_taken(tmp_path: Path) -> None
         "HostKeyAlgorithms=ssh-ed25519",
         "UpdateHostKeys=no",
         "ForwardAgent=no",
+        "ConnectionAttempts=40",
     ):
         assert words[words.index(option) - 1] == "-o"
     assert words[:5] == ["ssh", "-i", "/keys/id", "-p", "2222"]
