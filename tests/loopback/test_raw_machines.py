@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,12 @@ def world(
     monkeypatch.setattr(strays, "PAUSE_S", 0.1)
     simulator: Any
     with build_simulator(found.find(name), tmp_path / "cloud") as simulator:
-        with_home = {"KWANZAA_OWNER": "me"}
+        info = replace(simulator.adapt(found.find(name)), settle_s=0.3)
+        monkeypatch.setattr(simulator, "adapt", lambda _info: info)
 
         def open_compute(_store: str | None = None) -> Compute:
-            home = tmp_path / "home"
-            return compute_over({name: simulator}, found, home, environment=with_home)
+            home, owner = tmp_path / "home", {"KWANZAA_OWNER": "me"}
+            return compute_over({name: simulator}, found, home, environment=owner)
 
         for command in COMMANDS:
             monkeypatch.setattr(f"kwanzaa_compute.cli.{command}.open_compute", open_compute)
@@ -94,7 +95,7 @@ def test_a_machine_is_rented_for_its_time_and_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kwanzaa_compute.runs.recovery.SHORTEST_USEFUL_HOURS", 0.0005)
-    words = ("--provider", world.provider, "--simulate", "--max-hours", "0.001", "--yes")
+    words = ("--provider", world.provider, "--simulate", "--max-hours", "0.0006", "--yes")
     code, said = world.run("provision", *words)
     assert code == 0, said
     assert "an hour, from its launch to its end" in said
