@@ -23,6 +23,12 @@ def work(name: str, seconds: float) -> Job:
     return sample_job(name=name, argv=(sys.executable, "-c", WORK, str(seconds)), disk_gib=10.5)
 
 
+@pytest.fixture(autouse=True)
+def quiet_logs_are_over_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a log is known by its silence; on loopback a short one will do."""
+    monkeypatch.setattr("kwanzaa_compute_runpod.client.LOGS_QUIET_S", 1.0)
+
+
 @pytest.fixture
 def simulator(tmp_path: Path) -> Iterator[RunPodSimulator]:
     with RunPodSimulator(tmp_path / "cloud") as simulator:
