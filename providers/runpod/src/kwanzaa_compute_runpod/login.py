@@ -50,6 +50,7 @@ X11Forwarding no
 PermitUserEnvironment no
 SetEnv "PATH={path}"
 PidFile none
+LoginGraceTime 30
 LogLevel FATAL
 Subsystem sftp internal-sftp
 """
