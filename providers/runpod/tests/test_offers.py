@@ -207,4 +207,4 @@ def test_importing_the_package_imports_no_http_library(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
-    assert not {"httpx2", "httpcore2", "requests", "runpod", "aiohttp"} & loaded
+    assert not {"httpx2", "httpcore2", "requests", "runpod", "aiohttp", "cryptography"} & loaded
