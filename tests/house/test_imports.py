@@ -41,7 +41,7 @@ TRAINER_MAY_IMPORT = {
     "kwanzaa_compute.secret",
     "kwanzaa_compute.store",
 }
-USED_EXTRAS = ("testing", "torch", "http", "ssh")
+USED_EXTRAS = ("testing", "torch", "http", "ssh", "wandb")
 SOURCES = {
     "kwanzaa-compute": ROOT / "src/kwanzaa_compute",
     "kwanzaa-trainer": ROOT / "trainer/src/kwanzaa_trainer",
