@@ -226,7 +226,7 @@ def test_a_graph_is_reused_until_its_rows_change_and_computes_the_batch_at_hand(
 
         def _capture(self, feed: Any, recompute_every: int, room: int) -> Any:
             self.captures += 1
-            mine, loss = graph._own(feed, room), torch.zeros(())
+            mine, loss = graph._own(feed, room), torch.zeros(1)
             again = lambda: loss.copy_(learn(self._model, mine, recompute_every))  # noqa: E731
             return graph._Captured(SimpleNamespace(replay=again), mine, loss)
 

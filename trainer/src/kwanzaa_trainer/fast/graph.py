@@ -25,8 +25,8 @@ class _Captured:
     loss: torch.Tensor
 
 
-_Key = tuple[int, int, int, int]
-"""(recompute_every, rows, length, room for bounds)."""
+_Key = tuple[int, tuple[int, ...], int, int]
+"""(recompute_every, tokens of each adapter, rows, room for bounds)."""
 
 
 class Replayer:
@@ -75,7 +75,7 @@ class Replayer:
     def _warm_up(self, feed: Feed, recompute_every: int, stream: torch.cuda.Stream) -> None:
         """Loads kernels and fills buffers, which a capture must not do."""
         # Weight zero: warming up must leave no gradient behind.
-        feed.weight.zero_()
+        feed.weights.zero_()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
@@ -88,7 +88,7 @@ class Replayer:
 def _key(feed: Feed, recompute_every: int) -> _Key:
     layout = feed.layout
     room = 0 if layout.bounds is None else room_for(layout.bounds.numel())
-    return recompute_every, layout.rows, layout.length, room
+    return recompute_every, feed.shares, layout.rows, room
 
 
 def room_for(bounds: int) -> int:
@@ -108,14 +108,15 @@ def _own(feed: Feed, room: int) -> Feed:
         feed.ids.clone(),
         feed.positions.clone(),
         feed.wanted.clone(),
-        feed.weight.clone(),
-        feed.seed.clone(),
+        feed.weights.clone(),
+        feed.seeds.clone(),
         replace(feed.layout, bounds=bounds),
+        feed.shares,
     )
 
 
 def _fill(mine: Feed, feed: Feed) -> None:
-    for name in ("ids", "positions", "wanted", "weight", "seed"):
+    for name in ("ids", "positions", "wanted", "weights", "seeds"):
         getattr(mine, name).copy_(getattr(feed, name))
     ours, theirs = mine.layout.bounds, feed.layout.bounds
     if ours is not None and theirs is not None:

@@ -188,7 +188,7 @@ def drop(
 
 @triton.jit
 def _cross_entropy(
-    logits, wanted, weight, losses, words, IGNORED: tl.constexpr, TILE: tl.constexpr
+    logits, wanted, weights, losses, words, IGNORED: tl.constexpr, TILE: tl.constexpr
 ):
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(wanted + row)
@@ -208,7 +208,7 @@ def _cross_entropy(
     is_learnt = target != IGNORED
     place = tl.where(is_learnt, target, 0)
     chosen = tl.load(here + place).to(tl.float32)
-    factor = tl.load(weight)
+    factor = tl.load(weights + row)
     tl.store(losses + row, tl.where(is_learnt, (log_sum - chosen) * factor, 0.0))
     factor = tl.where(is_learnt, factor, 0.0)
     for start in range(0, words, TILE):
@@ -219,12 +219,12 @@ def _cross_entropy(
 
 
 def cross_entropy(
-    logits: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor, ignored: int
+    logits: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, ignored: int
 ) -> torch.Tensor:
     """The weighted loss of each row in fp32; `logits` become their own gradient in place."""
     rows, words = logits.shape
     losses = torch.empty(rows, device=logits.device, dtype=torch.float32)
     _cross_entropy[(rows,)](
-        logits, wanted, weight, losses, words, IGNORED=ignored, TILE=VOCABULARY_TILE, num_warps=8
+        logits, wanted, weights, losses, words, IGNORED=ignored, TILE=VOCABULARY_TILE, num_warps=8
     )
     return losses
