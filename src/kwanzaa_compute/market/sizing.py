@@ -128,9 +128,12 @@ def _weights(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
 
 
 def _adapter(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
-    trained = shape.lora_params(recipe.lora_rank, recipe.lora_modules)
+    trained = shape.lora_params(recipe.lora_rank, recipe.lora_modules) * recipe.adapters
     state = _OPTIMIZER_BYTES.get(recipe.optimizer, 8.0)
     yield SizingLine("adapter", trained * 4 / GIB, f"{trained:,} parameters at 32 bits")
+    if recipe.adapters > 1:
+        copies = trained * recipe.compute_bytes / GIB
+        yield SizingLine("copies", copies, f"of {recipe.adapters} adapters, to compute with")
     yield SizingLine("gradients", trained * 4 / GIB, "32 bits each")
     yield SizingLine(
         "optimizer", trained * state / GIB, f"{recipe.optimizer}: {state:.2f} bytes each"

@@ -326,8 +326,12 @@ def _step(run: Training) -> None:
 def _step_down(run: Training) -> None:
     """One rung down the memory ladder. Raises `ShortOfMemoryError` where this is the lowest.
 
+    Where other adapters have just made room, it is tried again on the same rung.
     Raises `SmallerBaseError` where the base must be loaded anew for it.
     """
+    fast = run.learner.fast
+    if fast is not None and fast.company is not None and fast.company.made_room():
+        return
     now, below = run.footing, lower(run.case, run.footing)
     if below is None:
         raise ShortOfMemoryError
@@ -340,8 +344,8 @@ def _step_down(run: Training) -> None:
     if below.quantised != now.quantised:
         raise SmallerBaseError(below)
     run.footing = below
-    if run.learner.fast is not None:
-        run.learner.fast.recompute_every = below.recompute_every
+    if fast is not None:
+        fast.recompute_every = below.recompute_every
     base = run.learner.accelerator.unwrap_model(run.learner.model).get_base_model()
     set_recomputation(base, run.config, on=below.recompute_every > 0)
 

@@ -39,6 +39,10 @@ class MembersFailedError(Exception):
         self.failure = failure
 
 
+class ApartError(Exception):
+    """An adapter that cannot learn beside others on one base: it is to be trained alone."""
+
+
 @dataclass(slots=True)
 class Member:
     """One adapter of the run, and the process that trains it, where one does."""

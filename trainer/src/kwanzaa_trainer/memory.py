@@ -122,6 +122,37 @@ def choose(case: Case, available_gib: float) -> Choice:
     return Choice(best, why)
 
 
+@dataclass(frozen=True, slots=True)
+class Abreast:
+    """How many adapters go at once, each on that footing, with the reason."""
+
+    adapters: int
+    footing: Footing
+    reason: str
+
+
+def choose_abreast(case: Case, adapters: int, available_gib: float) -> Abreast:
+    """How many of so many adapters of one base go at once in that memory, and on which footing.
+
+    They stand where one alone would, and share out its rows at a time: wider products are what
+    both are for, and beyond a few rows they are not faster. `case` is the one of them that takes
+    most memory.
+    """
+    alone = choose(case, available_gib)
+    for number in range(adapters, 1, -1):
+        rows = max(1, alone.footing.rows // number)
+        each = replace(alone.footing, rows=rows)
+        needs_gib = _needs(case, each, number)
+        if 0 < needs_gib <= available_gib:
+            words = f"{number} adapters at once need {needs_gib:.1f} GiB"
+            if rows < alone.footing.rows:
+                words += f", {rows} rows at a time of each"
+            return Abreast(number, each, f"{words}, {available_gib:.1f} are there")
+    two = _needs(case, replace(alone.footing, rows=1), 2)
+    words = f"two at once would need {two:.1f} GiB" if two else "how much two need is not known"
+    return Abreast(1, alone.footing, f"{words}; {alone.reason}")
+
+
 def lower(case: Case, now: Footing) -> Footing | None:
     """The next rung that takes less memory than `now`; None where there is none.
 
@@ -155,8 +186,12 @@ def ladder(case: Case) -> list[Footing]:
     ]
 
 
-def _needs(case: Case, footing: Footing) -> float:
+def _needs(case: Case, footing: Footing, adapters: int = 1) -> float:
     path = FAST if case.is_fast else REFERENCE
     rung = Rung(footing.quantised, footing.recompute_every, footing.rows, path)
     shape, on_rung = case.shape, rung.applied(case.recipe())
-    return memory_needed(shape, on_rung).total_gib if shape and on_rung else 0.0
+    if not shape or not on_rung:
+        return 0.0
+    rows = on_rung.rows_per_micro_batch * adapters
+    together = replace(on_rung, rows_per_micro_batch=rows, adapters=adapters)
+    return memory_needed(shape, together).total_gib

@@ -1,6 +1,6 @@
 """One run, read top to bottom: fetch, load, learn, report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,11 @@ class Carried:
     saved_at: int
 
 
-def train(site: Site) -> Done:
+Load = Callable[[Site, Inputs, Footing | None], Loaded]
+"""How a run comes by its model: `loading.load`, or another that shares the base."""
+
+
+def train(site: Site, load: Load = load) -> Done:
     """Trains the run in the store to its end; returns its done marker, not yet written.
 
     In a team only the leader's marker holds anything; the others' work ends with the learning.
@@ -55,7 +59,10 @@ def train(site: Site) -> Done:
     """
     site.moved(TrainingPhase.DOWNLOAD)
     inputs = fetch_inputs(
-        site.folder.store, site.work, moved=lambda: site.moved(TrainingPhase.DOWNLOAD)
+        site.folder.store,
+        site.work,
+        moved=lambda: site.moved(TrainingPhase.DOWNLOAD),
+        base_folder=site.settings.base,
     )
     _say_what_is_not_done(site, inputs.config)
     set_threads(site)

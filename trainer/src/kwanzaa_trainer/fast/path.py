@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -36,6 +36,16 @@ class Piece:
     seed: int
 
 
+class Company(Protocol):
+    """The other adapters on the same base, with whose micro-batches this one's goes."""
+
+    def learn(self, path: "FastPath", piece: Piece) -> torch.Tensor:
+        """What `FastPath.learn` does. Raises `torch.OutOfMemoryError`."""
+
+    def made_room(self) -> bool:
+        """Whether the others have made room since memory ran out, so that it may be tried again."""
+
+
 @dataclass(slots=True, eq=False)
 class FastPath:
     """A peft model's fast way: learns into the same parameters, measures the same loss."""
@@ -51,6 +61,8 @@ class FastPath:
     """Whether rows hold several samples: then one that holds a single sample is taken alike."""
     complain: Callable[[str], None] = lambda _: None
     """Hears what went otherwise than hoped."""
+    company: Company | None = None
+    """Who goes through the base with it; None: it goes alone."""
 
     @property
     def words(self) -> str:
@@ -70,7 +82,10 @@ class FastPath:
 
         `seed` is this micro-batch's own, for dropout.
         """
-        return self.learn_each([Piece(batch, weight, seed)])[0]
+        piece = Piece(batch, weight, seed)
+        if self.company is not None:
+            return self.company.learn(self, piece)
+        return self.learn_each([piece])[0]
 
     def learn_each(self, pieces: "Sequence[Piece]") -> torch.Tensor:
         """The same for a micro-batch of each of its adapters, all at once: [adapters]."""
@@ -173,6 +188,7 @@ def side_by_side(paths: Sequence[FastPath]) -> FastPath:
         model=model,
         replayer=None if any(path.replayer is None for path in paths) else Replayer(model),
         recompute_every=min(recomputing, default=0),
+        company=None,
     )
 
 
