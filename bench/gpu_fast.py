@@ -67,7 +67,7 @@ def main() -> int:
         CELLS[options.cell](Notebook(options.out, options.cell))
         return 0
     started = time.monotonic()
-    Notebook(options.out, "machine").note("allocator", **_try_allocator())
+    Notebook(options.out, "machine").note("allocator", **try_allocator())
     for cell in options.cells:
         left = options.limit - (time.monotonic() - started)
         if left < 30:
@@ -78,7 +78,7 @@ def main() -> int:
     return 0
 
 
-def _try_allocator() -> dict[str, Any]:
+def try_allocator() -> dict[str, Any]:
     """Whether this driver grows segments; where it does not, the cells go without."""
     code = "import torch; x = torch.ones(1 << 28, device='cuda'); print(float(x.sum()))"
     tried = subprocess.run(

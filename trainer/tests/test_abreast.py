@@ -1,16 +1,12 @@
 """Several adapters at once over one base: each learns what it learns in a run of its own."""
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.store.objects import Store
-from kwanzaa_trainer.attempt import EXIT_APART
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
 
@@ -46,14 +42,57 @@ def _silent(monkeypatch: Any) -> None:
     monkeypatch.setattr("kwanzaa_trainer.train.greedy_answer", lambda *_, **__: "")
 
 
+def kind(name: str) -> dict[str, Any]:
+    """What is changed of the tiny config for a run of that kind, on the fast path."""
+    training = {"fast_path": "always", **KINDS[name]["training"]}
+    return {**ALL, **KINDS[name], "training": training}
+
+
+def abreast(runs: list[Any], work: Path, *, attempt: int = 1, stop: Stop | None = None) -> int:
+    from kwanzaa_trainer.abreast import train_abreast
+
+    settings = Settings(attempt=attempt, heartbeat_s=0.0, threads=1, work=work)
+    return train_abreast([run.store for run in runs], settings, Clock(), stop or Stop())
+
+
 @pytest.fixture(scope="module")
-def make(make_run: Callable[..., Any]) -> Callable[[str], Any]:
-    """`make(kind)`: a run of that kind, on the fast path."""
+def alone(make_run: Callable[..., Any]) -> dict[str, Any]:
+    """A run of each kind that has been trained by itself. Read them, change nothing in them."""
+    runs = {name: make_run(**kind(name)) for name in KINDS}
+    for run in runs.values():
+        assert run.train() == 0, run.complaints()
+    return runs
 
-    def made(kind: str, **more: Any) -> Any:
-        from conftest import _laid_over
 
-        changes = _laid_over(_laid_over(ALL, KINDS[kind]), {"training": {"fast_path": "always"}})
-        return make_run(**_laid_over(changes, more))
+@pytest.fixture
+def fresh(make_run: Callable[..., Any]) -> dict[str, Any]:
+    """The same runs, not begun."""
+    return {name: make_run(**kind(name)) for name in KINDS}
 
-    return made
+
+def assert_alike(torch: Any, runs: dict[str, Any], alone: dict[str, Any]) -> None:
+    from safetensors.torch import load
+
+    for name, run in runs.items():
+        own = alone[name]
+        assert run.done().step == own.done().step
+        losses, expected = run.losses(), own.losses()
+        assert losses.keys() == expected.keys()
+        for key, told in losses.items():
+            wanted = float.fromhex(expected[key])
+            assert float.fromhex(told) == pytest.approx(wanted, rel=CLOSE), (name, key)
+        found, there = load(run.adapter()), load(own.adapter())
+        assert found.keys() == there.keys()
+        for key, tensor in there.items():
+            torch.testing.assert_close(found[key], tensor, rtol=CLOSE, atol=CLOSE * 1e-2)
+
+
+def test_each_learns_what_it_learns_alone_and_leaves_when_it_is_done(
+    torch: Any, fresh: dict[str, Any], alone: dict[str, Any], tmp_path: Path
+) -> None:
+    assert abreast(list(fresh.values()), tmp_path) == 0
+    assert_alike(torch, fresh, alone)
+    assert [alone[name].done().step for name in KINDS] == [7, 3, 4]
+    for name, run in fresh.items():
+        assert run.done().summary["base_sha256"] == alone[name].done().summary["base_sha256"]
+        assert run.done().files.keys() == alone[name].done().files.keys()

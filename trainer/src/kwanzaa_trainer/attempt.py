@@ -93,8 +93,8 @@ def _run(  # noqa: PLR0917 -- what an attempt consists of
             done = train_members(folder, names, settings, work, journal, clock, stop)
         else:
             # Imported late: what is done needs no torch, and whatever breaks in it is told as well.
+            from kwanzaa_trainer.loading import load as load_alone
             from kwanzaa_trainer.site import Site
-            from kwanzaa_trainer.train import load as load_alone
             from kwanzaa_trainer.train import train
 
             done = train(Site(folder, settings, work, journal, clock, stop), load or load_alone)

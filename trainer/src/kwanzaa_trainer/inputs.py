@@ -52,8 +52,8 @@ def fetch_inputs(
     """Downloads config, data and, where the run has its own, the base.
 
     The base goes to `base_folder`; what another run of the same base has laid there already is not
-    fetched again. `moved` is called after each file. Raises `ConfigError` or `DataError` where one is missing, and
-    where the schema of answers is none.
+    fetched again. `moved` is called after each file. Raises `ConfigError` or `DataError` where one
+    is missing, and where the schema of answers is none.
     """
     config = read_config(store)
     moved()

@@ -85,9 +85,7 @@ def gradients(
     return dx
 
 
-def _by_narrow(
-    grads: Sequence[torch.Tensor], narrow: torch.Tensor, low: LowRank
-) -> torch.Tensor:
+def _by_narrow(grads: Sequence[torch.Tensor], narrow: torch.Tensor, low: LowRank) -> torch.Tensor:
     """The gradient by what came through A; those by B go into their places."""
     d_narrow = torch.empty_like(narrow)
     for grad, b, grad_b, columns in zip(grads, low.b, low.grad_b, low.columns, strict=True):
@@ -168,22 +166,29 @@ def _through_down(
     """
     d_product = grad @ tools.scratch.values(down.weights[0])
     pairs = zip(tools.shares, down.lows, strict=True)
-    there = [(share, low) for share, low in pairs if low is not None and low.b[0] is not None]
+    there = [(share, low) for share, low in pairs if low is not None]
     if not there:
         return d_product
     d_narrows = []
     for share, low in there:
-        d_narrow = grad[share.tokens] @ low.b[0]
+        d_narrow = grad[share.tokens] @ _only(low.b)
         _add(d_narrow, low, share.dropout, down.site, d_product[share.tokens])
         d_narrows.append(d_narrow)
     swiglu_backward(gate, up, d_product)
     for (share, low), d_narrow in zip(there, d_narrows, strict=True):
         dropped = share.dropout.drop(d_product[share.tokens], down.site)
         torch.mm(d_narrow.t(), dropped, out=low.grad_a)
-        (grad_b,), narrow = low.grad_b, dropped @ low.a.t()
-        alpha = low.scale
+        grad_b, narrow, alpha = _only(low.grad_b), dropped @ low.a.t(), low.scale
         torch.addmm(grad_b, grad[share.tokens].t(), narrow, beta=0, alpha=alpha, out=grad_b)
     return None
+
+
+def _only(matrices: tuple[torch.Tensor | None, ...]) -> torch.Tensor:
+    """The matrix of a group of one layer, which has an adapter."""
+    (matrix,) = matrices
+    if matrix is None:
+        raise ValueError("an adapter on no layer")
+    return matrix
 
 
 def linears(x: torch.Tensor, group: Group, tools: Tools) -> tuple[torch.Tensor, ...]:

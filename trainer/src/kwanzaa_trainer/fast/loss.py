@@ -33,7 +33,9 @@ def head_loss(
     return torch.cat(losses), grad
 
 
-def cross_entropy(logits: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def cross_entropy(
+    logits: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     """The weighted loss of each row in fp32; `logits` become their own gradient in place."""
     kernels = kernels_for(logits)
     if kernels is not None:

@@ -69,9 +69,13 @@ def joined(feeds: Sequence[Feed]) -> Feed:
         return torch.cat([getattr(feed, name) for feed in feeds])
 
     return Feed(
-        *(together(name) for name in ("ids", "positions", "wanted", "weights", "seeds")),
-        beside([feed.layout for feed in feeds]),
-        tuple(share for feed in feeds for share in feed.shares),
+        ids=together("ids"),
+        positions=together("positions"),
+        wanted=together("wanted"),
+        weights=together("weights"),
+        seeds=together("seeds"),
+        layout=beside([feed.layout for feed in feeds]),
+        shares=tuple(share for feed in feeds for share in feed.shares),
     )
 
 
@@ -124,7 +128,7 @@ def measure(model: Model, feed: Feed) -> torch.Tensor:
 
 
 def _by_share(losses: torch.Tensor, feed: Feed) -> torch.Tensor:
-    return torch.stack([share.sum() for share in torch.split(losses, feed.shares)])
+    return torch.stack([share.sum() for share in torch.split(losses, list(feed.shares))])
 
 
 def _shared(model: Model, feed: Feed, dropouts: Sequence[float]) -> Pass:
