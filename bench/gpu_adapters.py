@@ -120,7 +120,7 @@ def _student(g: Any, rung: Rung, base: Any, config: Any, number: int) -> Student
     for parameter in trainable(model).values():
         parameter.data.add_(torch.randn_like(parameter) * 1e-3)
     start = [parameter.data.to("cpu", copy=True) for parameter in trainable(model).values()]
-    samples = [g._sample(rung.row, 1000 * number + n) for n in range(ROWS_A_STEP * STEPS)]
+    samples = [g._sample(rung.row, 1000 * number + n) for n in range(ROWS_A_STEP * STEPS)]  # noqa: SLF001 -- the same tokens as elsewhere
     student = Student(model, start, samples)
     _rest([student])
     return student

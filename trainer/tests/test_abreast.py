@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kwanzaa_compute.clock import Clock
+from kwanzaa_trainer.members import EXIT_APART
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
 
@@ -18,7 +19,7 @@ ALL = {
 }
 """Longer and shorter, with other ranks, rates, seeds, targets, rows a step; one stops early."""
 KINDS: dict[str, dict[str, Any]] = {
-    "long": {"training": {"max_steps": 7}, "adapter": {"lora": {"dropout": 0.1}}},
+    "long": {"training": {"max_steps": 6}, "adapter": {"lora": {"dropout": 0.1}}},
     "short": {
         "run": {"seed": 3},
         "training": {"max_steps": 3, "learning_rate": 5e-3, "gradient_accumulation_steps": 3},
@@ -92,7 +93,69 @@ def test_each_learns_what_it_learns_alone_and_leaves_when_it_is_done(
 ) -> None:
     assert abreast(list(fresh.values()), tmp_path) == 0
     assert_alike(torch, fresh, alone)
-    assert [alone[name].done().step for name in KINDS] == [7, 3, 4]
+    assert [alone[name].done().step for name in KINDS] == [6, 3, 4]
     for name, run in fresh.items():
         assert run.done().summary["base_sha256"] == alone[name].done().summary["base_sha256"]
         assert run.done().files.keys() == alone[name].done().files.keys()
+
+
+def test_a_shortage_a_stop_and_a_kill_change_nothing_of_what_each_learns(
+    torch: Any, fresh: dict[str, Any], alone: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    from kwanzaa_trainer.abreast import Convoy
+    from kwanzaa_trainer.fast.path import FastPath
+
+    learn_each, learn, stop = FastPath.learn_each, Convoy._learn, Stop()
+    at_once: list[int] = []
+
+    def short_once(path: Any, pieces: Any) -> Any:
+        at_once.append(len(pieces))
+        if len(at_once) == 4:
+            learn_each(path, pieces)
+            raise torch.OutOfMemoryError
+        if len(at_once) == 8:
+            stop.ask("test")
+        return learn_each(path, pieces)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FastPath, "learn_each", short_once)
+        assert abreast(list(fresh.values()), tmp_path / "1", stop=stop) == 75
+    assert at_once[:8] == [3, 3, 3, 3, 1, 1, 1, 1]
+    assert all(run.checkpoints() for run in fresh.values())
+    assert all(run.folder.done() is None for run in fresh.values())
+    rounds: list[int] = []
+
+    def killed(convoy: Any, asked: Any) -> Any:
+        rounds.append(len(asked))
+        if len(rounds) == 4:
+            raise KeyboardInterrupt  # nobody gets to save anything any more
+        return learn(convoy, asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Convoy, "_learn", killed)
+        with pytest.raises(KeyboardInterrupt):
+            abreast(list(fresh.values()), tmp_path / "2", attempt=2)
+    assert any(run.folder.done() is None for run in fresh.values())
+    assert abreast(list(fresh.values()), tmp_path / "3", attempt=3) == 0
+    assert_alike(torch, fresh, alone)
+
+
+def test_one_that_fails_leaves_the_others_alone(
+    torch: Any, make_run: Callable[..., Any], alone: dict[str, Any], tmp_path: Path
+) -> None:
+    broken = make_run(train=b"no JSON\n", **kind("long"))
+    short = make_run(**kind("short"))
+    assert abreast([broken, short], tmp_path) == 1
+    assert "train.jsonl" in broken.complaints()
+    assert_alike(torch, {"short": short}, alone)
+
+
+def test_without_a_fast_path_each_is_left_to_be_trained_by_itself(
+    make_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    runs = [make_run(training={"max_steps": 2}) for _ in range(2)]
+    assert abreast(runs, tmp_path) == EXIT_APART
+    for run in runs:
+        assert "fast path only, and there is no GPU" in run.events("apart")[0]["message"]
+        assert run.folder.failure(1) is None
+        assert run.folder.done() is None

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.store.objects import Store
-from kwanzaa_trainer.attempt import EXIT_APART, EXIT_FAILED, EXIT_STOPPED, run_attempt, scratch
+from kwanzaa_trainer.attempt import EXIT_FAILED, EXIT_STOPPED, run_attempt, scratch
 from kwanzaa_trainer.inputs import Inputs, read_config
 from kwanzaa_trainer.loading import Frozen, Loaded, adapt, limit_memory, load_frozen, survey
-from kwanzaa_trainer.members import ApartError
+from kwanzaa_trainer.members import EXIT_APART, ApartError
 from kwanzaa_trainer.memory import Abreast, Case, Footing, as_written, choose_abreast
 from kwanzaa_trainer.model import twin
 from kwanzaa_trainer.settings import Settings

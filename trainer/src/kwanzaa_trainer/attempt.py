@@ -12,7 +12,12 @@ from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExis
 from kwanzaa_compute.store.folder import Failure, RunFolder
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.journal import Journal
-from kwanzaa_trainer.members import ApartError, MembersFailedError, train_members
+from kwanzaa_trainer.members import (
+    EXIT_APART,
+    ApartError,
+    MembersFailedError,
+    train_members,
+)
 from kwanzaa_trainer.preflight import BadMachineError, preflight
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_STOPPED = 75
-EXIT_APART = 76
 
 
 def run_attempt(
