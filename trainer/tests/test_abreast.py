@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.store.folder import RunFolder
+from kwanzaa_compute.store.objects import open_store
+from kwanzaa_trainer.attempt import run_attempt
 from kwanzaa_trainer.members import EXIT_APART
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
@@ -138,6 +141,32 @@ def test_a_shortage_a_stop_and_a_kill_change_nothing_of_what_each_learns(
     assert any(run.folder.done() is None for run in fresh.values())
     assert abreast(list(fresh.values()), tmp_path / "3", attempt=3) == 0
     assert_alike(torch, fresh, alone)
+
+
+def test_a_run_of_two_adapters_trains_them_in_one_process(
+    make_run: Callable[..., Any], tmp_path: Path
+) -> None:
+    runs = {
+        name: make_run(
+            run={"seed": seed},
+            training={"max_steps": 2, "fast_path": "always"},
+            evaluation={"strategy": "no"},
+        )
+        for name, seed in (("one", 1), ("other", 2))
+    }
+    folder = RunFolder(open_store(f"file://{tmp_path}/run"))
+    folder.put_member_names(list(runs))
+    for name, run in runs.items():
+        target = tmp_path / "run/members" / name
+        target.parent.mkdir(exist_ok=True)
+        run.root.rename(target)
+    settings = Settings(heartbeat_s=0.0, work=tmp_path / "work")
+    assert run_attempt(folder.store, settings, Clock(), Stop()) == 0
+    done = folder.done()
+    assert done is not None
+    assert (done.step, list(done.summary["members"])) == (4, ["one", "other"])
+    log = (tmp_path / "run/members/one/attempts/1/log.jsonl").read_text()
+    assert "2 of 2 adapters at once" in log
 
 
 def test_one_that_fails_leaves_the_others_alone(

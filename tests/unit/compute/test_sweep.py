@@ -24,6 +24,7 @@ run: {name: kinds}
 model: {base_model_id: allenai/OLMo-1B-hf}
 data: {train_file: train.jsonl, format: prompt_completion_jsonl}
 """
+BASES = ("1b-hf", "2-0425-1b")
 FAKE = kc.Options(providers=("fake",))
 Open = Callable[..., kc.Compute]
 
@@ -112,6 +113,20 @@ def test_runs_of_their_own_share_what_is_left_of_the_cap(config: Path, compute_o
     dear = compute.plan_sweep(config, [SMALL, LARGE], tight)
     assert dear.is_together, "what costs more than the cap is no choice"
     assert not dear.runs[0].plan.candidates
+
+
+def test_several_configs_are_swept_as_several_bases_are(config: Path, compute_of: Open) -> None:
+    other = config.with_name("other.yaml")
+    other.write_text(CONFIG.replace("name: kinds", "name: other"))
+    compute = compute_of()
+    planned = compute.plan_sweep([config, other], options=FAKE)
+    assert planned.names == ("kinds", "other")
+    swept = compute.plan_sweep([config, other], [SMALL, ALIKE], FAKE, always_together=True)
+    assert swept.names == tuple(f"{n}-olmo-{b}" for n in ("kinds", "other") for b in BASES)
+    bases = [work.loaded.config.model.base_model_id for work in swept.runs[0].members.values()]
+    assert bases == [SMALL, ALIKE] * 2
+    with pytest.raises(kc.UsageError, match="each once"):
+        compute.plan_sweep([config, config], options=FAKE)
 
 
 @pytest.mark.parametrize("bases", [[], [SMALL], [SMALL, SMALL]])

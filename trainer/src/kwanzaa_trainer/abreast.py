@@ -8,7 +8,6 @@ what a lane learns depends on its own rows alone, so lanes may begin, wait and e
 """
 
 import gc
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.attempt import EXIT_FAILED, EXIT_STOPPED, run_attempt, scratch
 from kwanzaa_trainer.inputs import Inputs, read_config
+from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.loading import Frozen, Loaded, adapt, limit_memory, load_frozen, survey
 from kwanzaa_trainer.members import EXIT_APART, ApartError
 from kwanzaa_trainer.memory import Abreast, Case, Footing, as_written, choose_abreast
@@ -41,8 +41,9 @@ def train_abreast(stores: Sequence[Store], settings: Settings, clock: Clock, sto
     one has failed.
     """
     lanes = [Lane(_name_of(store), lambda lane: lane.code or 0) for store in stores]
-    convoy = Convoy(lanes, 1, stop, _say_narrower)
+    convoy = Convoy(lanes, 1, stop)
     ground = Ground(stores, partial(setattr, convoy, "width"))
+    convoy.narrowed = ground.say_narrower
     with scratch(settings) as work:
         for lane, store in zip(lanes, stores, strict=True):
             own = replace(settings, work=work / lane.name, base=work / "base", name=lane.name)
@@ -57,10 +58,6 @@ def _attempt(  # noqa: PLR0917 -- what an attempt consists of
     store: Store, settings: Settings, clock: Clock, stop: Stop, ground: "Ground", lane: "Lane"
 ) -> int:
     return run_attempt(store, settings, clock, stop, load=partial(ground.load, lane))
-
-
-def _say_narrower(width: int) -> None:
-    sys.stderr.write(f"WARNING: that was too much memory; {width} at once from now on\n")
 
 
 def _name_of(store: Store) -> str:
@@ -217,9 +214,12 @@ class Ground:
     """Hears how many adapters may go at once, as soon as that is known."""
     frozen: Frozen | None = None
     scratch: Any = None
+    journal: Journal | None = None
+    """Where the adapter that was loaded last speaks."""
 
     def load(self, lane: Lane, site: Site, inputs: Inputs, footing: Footing | None) -> Loaded:
         """The shared base with this run's adapter. Raises `ApartError` where it must go alone."""
+        self.journal = site.journal
         if footing is not None:
             raise ApartError("it needs its base in fewer bits")
         if self.frozen is None:
@@ -232,6 +232,12 @@ class Ground:
         loaded.fast.company = lane
         self.scratch = self.scratch or loaded.fast.model.scratch
         return loaded
+
+    def say_narrower(self, width: int) -> None:
+        """Tells how many adapters go at once from now on, because memory ended."""
+        if self.journal is not None:
+            text = f"memory ended: {width} at once from now on, the steps in hand taken again"
+            self.journal.say("short_of_memory", text, level="warning", adapters=width)
 
     def _settle(self, site: Site, inputs: Inputs) -> Frozen:
         device, precision, case = survey(site, inputs)
