@@ -234,15 +234,15 @@ def _profile(book: Notebook, learner: Any, data: Any) -> None:
     learner.fast.close()
     learner.fast.begin_step()
     for _ in range(2):
-        learner.fast.learn(batch, 1e-4, 0)
+        learner.fast.learn(batch, 1e-4)
     g.sync()
     kinds = [ProfilerActivity.CPU if g.SMALL else ProfilerActivity.CUDA]
     start = time.perf_counter()
-    learner.fast.learn(batch, 1e-4, 0)
+    learner.fast.learn(batch, 1e-4)
     g.sync()
     wall = time.perf_counter() - start
     with profile(activities=kinds) as seen:
-        learner.fast.learn(batch, 1e-4, 0)
+        learner.fast.learn(batch, 1e-4)
         g.sync()
     totals: dict[str, list[float]] = {}
     for event in seen.events():

@@ -158,10 +158,12 @@ def test_dropout_drops_its_share_and_the_mask_hangs_on_seed_and_site_alone(
 ) -> None:
     from kwanzaa_trainer.fast.dropout import Dropout, keeps, seed_of, site_of
 
-    seed = torch.tensor([seed_of(7, 3, 1)], device=device)
-    site, dropout = site_of(2, 1), Dropout(0.25, torch.tensor([seed_of(7, 3, 1)], device=device))
+    seeds = torch.tensor([seed_of(7, 3, row) for row in range(4)], device=device)
+    site, dropout = site_of(2, 1), Dropout(0.25, seeds)
     x = torch.randn(64, 100, device=device).to(kind)
-    mask = keeps(x.shape, seed, site, 0.25)
+    mask = keeps(x.shape, seeds, site, 0.25)
+    rows = [keeps(torch.Size((16, 100)), seed[None], site, 0.25) for seed in seeds]
+    assert torch.equal(mask, torch.cat(rows)), "a row's mask hangs on its own seed alone"
     assert float(mask.double().mean()) == pytest.approx(0.75, abs=0.02)
     exact = x.double() * mask / 0.75
     assert near(dropout.drop(x, site), exact, torch)

@@ -92,7 +92,7 @@ def assert_same(model: Any, batch: Any, torch: Any, **path: Any) -> None:
     for name, value in path.items():
         setattr(fast, name, value)
     fast.begin_step()
-    got = fast.learn(batch, 1 / batch.answers, 0)
+    got = fast.learn(batch, 1 / batch.answers)
     assert float(got) == pytest.approx(loss, rel=2e-6)
     for name, parameter in trainable(model).items():
         torch.testing.assert_close(parameter.grad, grads[name], rtol=2e-4, atol=2e-7)
@@ -135,10 +135,10 @@ def test_a_packed_row_learns_what_its_samples_learn_alone(
     packed = collate(data, [(0, 1, 2, 3)], 0, length=ROW)
     fast = make_fast_path(model, torch.float32, ROW)
     fast.begin_step()
-    together = float(fast.learn(packed, 1.0, 0))
+    together = float(fast.learn(packed, 1.0))
     grads = [p.grad.clone() for p in trainable(model).values()]
     fast.begin_step()
-    apart = sum(float(fast.learn(collate(data, [(i,)], 0), 1.0, 0)) for i in range(4))
+    apart = sum(float(fast.learn(collate(data, [(i,)], 0), 1.0)) for i in range(4))
     assert together == pytest.approx(apart, rel=1e-6)
     for parameter, grad in zip(trainable(model).values(), grads, strict=True):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-5)
@@ -156,7 +156,7 @@ def test_dropout_is_repeatable_and_its_gradient_is_that_of_its_own_loss(
     def learn(seed: int, every: int) -> tuple[float, Any]:
         fast.recompute_every = every
         fast.begin_step()
-        loss = float(fast.learn(batch, 1.0, seed))
+        loss = float(fast.learn(batch, 1.0, [seed, seed + 1]))
         return loss, torch.cat([p.grad.flatten() for p in trainable(model).values()])
 
     (first, grad), (again, same), (other, _) = learn(5, 0), learn(5, 1), learn(6, 0)
@@ -241,7 +241,7 @@ def test_a_graph_is_reused_until_its_rows_change_and_computes_the_batch_at_hand(
         found = []
         for path in (plain, fast):
             path.begin_step()
-            loss = float(path.learn(batch, 0.5, 0))
+            loss = float(path.learn(batch, 0.5))
             grads = torch.cat([p.grad.flatten() for p in trainable(model).values()])
             found.append((loss, grads))
         assert replayer.captures == captures
@@ -261,7 +261,7 @@ def test_one_buffer_for_all_matrices_gives_the_same_gradients(
         fast = make_fast_path(model, torch.float32, ROW)
         fast.model.scratch.is_shared = is_shared
         fast.begin_step()
-        loss = float(fast.learn(batch, 1.0, 0))
+        loss = float(fast.learn(batch, 1.0))
         grads = torch.cat([p.grad.flatten() for p in trainable(model).values()])
         found.append((loss, grads, len(fast.model.scratch._buffers)))
     (loss, grads, buffers), (shared_loss, shared_grads, shared_buffers) = found
@@ -289,7 +289,7 @@ def test_where_torch_has_no_repeatable_way_the_run_goes_on_and_says_so(
     fast = path.make_fast_path(model, torch.float32, ROW, repeatable=True)
     fast.complain = said.append
     fast.begin_step()
-    assert float(fast.learn(batch, 1 / batch.answers, 0)) == pytest.approx(loss, rel=2e-6)
+    assert float(fast.learn(batch, 1 / batch.answers)) == pytest.approx(loss, rel=2e-6)
     for name, parameter in trainable(model).items():
         torch.testing.assert_close(parameter.grad, grads[name], rtol=2e-4, atol=2e-7)
     assert len(said) == 1

@@ -77,6 +77,8 @@ class Lane:
     """How it ended; None while it has not."""
     asked: "tuple[FastPath, Piece] | None" = None
     """The micro-batch that it waits for."""
+    share: float = 1.0
+    """Its part of what the GPU draws."""
     _answer: "torch.Tensor | None" = None
     _has_room: bool = False
     _thread: threading.Thread | None = None
@@ -149,6 +151,7 @@ class Convoy:
                 self._make_room(at_work)
                 continue
             for lane, loss in zip(at_work, losses, strict=True):
+                lane.share = 1 / len(at_work)
                 lane.go(loss)
         self._part()
 

@@ -315,7 +315,9 @@ def _step(run: Training) -> None:
     progress.tokens += result.tokens
     progress.train_s += took_s
     if run.health is not None:
-        progress.energy_wh += run.health.look(progress.step)
+        company = run.learner.fast and run.learner.fast.company
+        drawn_wh = run.health.look(progress.step)
+        progress.energy_wh += drawn_wh * (company.share if company else 1.0)
     progress.note_loss(result.loss)
     run.longest_step_s = max(run.longest_step_s, took_s)
     require_progress(progress.steps_astray, result.loss, progress.first_loss)

@@ -155,11 +155,13 @@ def _kept(seed, at, least):
 
 
 @triton.jit
-def _drop(x, out, seed, site, count, least, scale, ADD: tl.constexpr, TILE: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
-    inside = at < count
+def _drop(x, out, seeds, site, width, least, scale, ADD: tl.constexpr, TILE: tl.constexpr):
+    row = tl.program_id(1)
+    place = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    inside = place < width
+    at = row.to(tl.int64) * width + place
     value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    kept = _kept(tl.load(seed) ^ site, at, least)
+    kept = _kept(tl.load(seeds + row) ^ site, place, least)
     value = tl.where(kept, value * scale, 0.0)
     if ADD:
         value += tl.load(out + at, mask=inside, other=0.0).to(tl.float32)
@@ -167,17 +169,21 @@ def _drop(x, out, seed, site, count, least, scale, ADD: tl.constexpr, TILE: tl.c
 
 
 def drop(
-    x: torch.Tensor, seed: torch.Tensor, site: int, share: float, add_to: torch.Tensor | None
+    x: torch.Tensor, seeds: torch.Tensor, site: int, share: float, add_to: torch.Tensor | None
 ) -> torch.Tensor:
-    """`x` without a random share of its numbers, the rest scaled up; added to `add_to` if given."""
+    """`x` without a random share of its numbers, the rest scaled up; added to `add_to` if given.
+
+    `x` has a row for each seed, all of one size.
+    """
     out = torch.empty_like(x) if add_to is None else add_to
-    count = x.numel()
-    _drop[(triton.cdiv(count, ELEMENTWISE_TILE),)](
+    rows = seeds.numel()
+    width = x.numel() // rows
+    _drop[(triton.cdiv(width, ELEMENTWISE_TILE), rows)](
         x.contiguous(),
         out,
-        seed,
+        seeds,
         site,
-        count,
+        width,
         int(share * 2**31),
         1.0 / (1.0 - share),
         ADD=add_to is not None,

@@ -24,6 +24,8 @@ from kwanzaa_trainer.fast.nf4 import Scratch
 from kwanzaa_trainer.fast.norms import Norm
 
 HOPPER = (9, 0)
+Counts = tuple[int, int]
+"""(rows, tokens)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +49,8 @@ class Feed:
     """A micro-batch on its device, rows one after the other, those of each adapter together.
 
     `wanted` is for each token the one that should follow, `IGNORED` where nothing is learnt, and
-    `weights` multiplies that token's loss. Each adapter has a seed for dropout, and a number of
-    tokens, its share.
+    `weights` multiplies that token's loss. Each row has a seed for dropout. `shares` says how many
+    rows and tokens are each adapter's.
     """
 
     ids: torch.Tensor
@@ -57,7 +59,7 @@ class Feed:
     weights: torch.Tensor
     seeds: torch.Tensor
     layout: Layout
-    shares: tuple[int, ...]
+    shares: tuple[Counts, ...]
 
 
 def joined(feeds: Sequence[Feed]) -> Feed:
@@ -128,7 +130,8 @@ def measure(model: Model, feed: Feed) -> torch.Tensor:
 
 
 def _by_share(losses: torch.Tensor, feed: Feed) -> torch.Tensor:
-    return torch.stack([share.sum() for share in torch.split(losses, list(feed.shares))])
+    pieces = torch.split(losses, [tokens for _, tokens in feed.shares])
+    return torch.stack([piece.sum() for piece in pieces])
 
 
 def _shared(model: Model, feed: Feed, dropouts: Sequence[float]) -> Pass:
@@ -136,12 +139,11 @@ def _shared(model: Model, feed: Feed, dropouts: Sequence[float]) -> Pass:
         name: (cos[feed.positions], sin[feed.positions])
         for name, (cos, sin) in model.tables.items()
     }
-    ends = list(accumulate(feed.shares, initial=0))
+    ends = list(accumulate((tokens for _, tokens in feed.shares), initial=0))
+    seeds = torch.split(feed.seeds, [rows for rows, _ in feed.shares])
     shares = tuple(
-        Share(slice(*tokens), Dropout(dropout, seed))
-        for tokens, dropout, seed in zip(
-            pairwise(ends), dropouts, torch.split(feed.seeds, 1), strict=True
-        )
+        Share(slice(*tokens), Dropout(dropout, own))
+        for tokens, dropout, own in zip(pairwise(ends), dropouts, seeds, strict=True)
     )
     return Pass(Tools(model.scratch, shares), angles, feed.layout)
 

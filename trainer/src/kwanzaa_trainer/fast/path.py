@@ -26,18 +26,21 @@ MOVING_ANGLES = {"dynamic", "longrope"}
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One adapter's micro-batch: its summed loss is multiplied by `weight`; `seed` is for dropout.
+    """One adapter's micro-batch: its summed loss is multiplied by `weight`.
 
-    No two micro-batches of a step share a seed.
+    `seeds` are for dropout, one for each row, no two rows of a step alike; none where none is used.
     """
 
     batch: "Batch"
     weight: float
-    seed: int
+    seeds: Sequence[int] = ()
 
 
 class Company(Protocol):
     """The other adapters on the same base, with whose micro-batches this one's goes."""
+
+    share: float
+    """This one's part of what the GPU draws: they are as many as go at once."""
 
     def learn(self, path: "FastPath", piece: Piece) -> torch.Tensor:
         """What `FastPath.learn` does. Raises `torch.OutOfMemoryError`."""
@@ -77,12 +80,12 @@ class FastPath:
         for adapters in self.model.decoder.adapters:
             adapters.begin_step()
 
-    def learn(self, batch: "Batch", weight: float, seed: int) -> torch.Tensor:
+    def learn(self, batch: "Batch", weight: float, seeds: Sequence[int] = ()) -> torch.Tensor:
         """The summed loss of the answers times `weight`; gradients are in the parameters' `.grad`.
 
-        `seed` is this micro-batch's own, for dropout.
+        `seeds` are its rows' own, for dropout.
         """
-        piece = Piece(batch, weight, seed)
+        piece = Piece(batch, weight, seeds)
         if self.company is not None:
             return self.company.learn(self, piece)
         return self.learn_each([piece])[0]
@@ -130,7 +133,7 @@ class FastPath:
 
     def measure(self, batch: "Batch") -> torch.Tensor:
         """The summed loss of the answers as the parameters now are."""
-        return measure(self.model, self._feed(Piece(batch, 1.0, 0)))[0]
+        return measure(self.model, self._feed(Piece(batch, 1.0)))[0]
 
     def refresh(self) -> None:
         """Takes the parameters as they now are, for `measure`."""
@@ -144,6 +147,7 @@ class FastPath:
 
     def _feed(self, piece: "Piece") -> Feed:
         batch, device = piece.batch, self.model.embedding.device
+        rows = batch.input_ids.shape[0]
         wanted = torch.full_like(batch.labels, IGNORED)
         wanted[:, :-1] = batch.labels[:, 1:]
         return Feed(
@@ -151,9 +155,9 @@ class FastPath:
             batch.position_ids.flatten().to(device),
             wanted.flatten().to(device),
             torch.full((wanted.numel(),), piece.weight, dtype=torch.float32, device=device),
-            torch.tensor([piece.seed], dtype=torch.int64).to(device),
+            torch.tensor(piece.seeds or [0] * rows, dtype=torch.int64).to(device),
             layout_of(batch, device, packs=self.packs),
-            (wanted.numel(),),
+            ((rows, wanted.numel()),),
         )
 
 
