@@ -8,7 +8,7 @@ import pytest
 
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_trainer import loading
-from kwanzaa_trainer.memory import Case, as_written, choose, ladder, lower
+from kwanzaa_trainer.memory import Case, as_written, choose, choose_abreast, ladder, lower
 from kwanzaa_trainer.team import ALONE
 
 OLMO_7B = {
@@ -78,6 +78,23 @@ def test_going_down_always_takes_less_and_ends() -> None:
         assert below.needs_gib < (now.needs_gib or 1000)
         seen.append(now := below)
     assert seen[-1].needs_gib == min(f.needs_gib for f in ladder(case()))
+
+
+@pytest.mark.parametrize(
+    ("available", "adapters", "at_once", "rows"),
+    [(80, 4, 4, 1), (80, 2, 2, 2), (24, 4, 1, 1), (16, 4, 1, 1), (11, 4, 1, 1), (141, 8, 8, 1)],
+)
+def test_as_many_adapters_go_at_once_as_fit_where_one_would_stand(
+    available: float, adapters: int, at_once: int, rows: int
+) -> None:
+    chosen = choose_abreast(case(), adapters, available)
+    assert (chosen.adapters, chosen.footing.rows) == (at_once, rows)
+    alone = choose(case(), available).footing
+    assert (chosen.footing.quantised, chosen.footing.recompute_every) == (
+        alone.quantised,
+        alone.recompute_every,
+    )
+    assert "at once" in chosen.reason
 
 
 TINY = {
