@@ -9,7 +9,7 @@ import pytest
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_trainer.batches import collate
 from kwanzaa_trainer.learner import answer_loss
-from kwanzaa_trainer.model import Base, attach_adapter, load_base, trainable
+from kwanzaa_trainer.model import Base, attach_adapter, load_base, trainable, twin
 from kwanzaa_trainer.precision import Device, choose_precision
 
 CPU = Device("CPU")
@@ -66,7 +66,11 @@ def config_of(method: str = "lora", **lora: Any) -> TrainingConfig:
 
 def adapted(torch: Any, base: Base, config: TrainingConfig) -> Any:
     """A model with an adapter that already does something."""
-    model = attach_adapter(load_base(config, base, FP32, CPU), config)
+    return busy(torch, attach_adapter(load_base(config, base, FP32, CPU), config))
+
+
+def busy(torch: Any, model: Any) -> Any:
+    """Its adapter already does something: B is not zero."""
     torch.manual_seed(2)
     for name, parameter in trainable(model).items():
         if "lora_B" in name:
@@ -142,6 +146,42 @@ def test_a_packed_row_learns_what_its_samples_learn_alone(
     assert together == pytest.approx(apart, rel=1e-6)
     for parameter, grad in zip(trainable(model).values(), grads, strict=True):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_side_by_side_on_one_base_learn_what_each_learns_alone(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path
+) -> None:
+    from kwanzaa_trainer.fast.path import Piece, make_fast_path, side_by_side
+
+    configs = [
+        config_of("qlora", dropout=0.2),
+        config_of("qlora", r=8, target_modules=["q_proj", "down_proj"]),
+        config_of("qlora", target_modules=["v_proj", "up_proj"]),
+    ]
+    base = load_base(configs[0], tiny(torch, "Llama", tmp_path), FP32, CPU)
+    models = [busy(torch, attach_adapter(twin(base), config)) for config in configs]
+    assert models[0].get_base_model().lm_head.weight is base.lm_head.weight
+    paths = [make_fast_path(model, torch.float32, ROW) for model in models]
+    data = samples([40, 64, 9, 30, 17])
+    pieces = [
+        Piece(collate(data, [(0,), (1,)], 0), 0.1, [5, 6]),
+        Piece(collate(data, [(0, 4), (2, 3)], 0, length=ROW), 0.2, [7, 8]),
+        Piece(collate(data, [(4,)], 0), 0.3, [9]),
+    ]
+    alone = []
+    for model, path, piece in zip(models, paths, pieces, strict=True):
+        path.begin_step()
+        loss = float(path.learn(piece.batch, piece.weight, piece.seeds))
+        alone.append((loss, [p.grad.clone() for p in trainable(model).values()]))
+        path.begin_step()
+    for every in (0, 1):
+        paths[1].recompute_every = every
+        losses = side_by_side(paths).learn_each(pieces)
+        for model, path, loss, (own, grads) in zip(models, paths, losses, alone, strict=True):
+            assert float(loss) == pytest.approx(own, rel=1e-6)
+            for parameter, grad in zip(trainable(model).values(), grads, strict=True):
+                torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-6)
+            path.begin_step()
 
 
 def test_dropout_is_repeatable_and_its_gradient_is_that_of_its_own_loss(

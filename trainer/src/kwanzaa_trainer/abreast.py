@@ -8,6 +8,7 @@ what a lane learns depends on its own rows alone, so lanes may begin, wait and e
 """
 
 import gc
+import shutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -45,6 +46,7 @@ def train_abreast(stores: Sequence[Store], settings: Settings, clock: Clock, sto
     ground = Ground(stores, partial(setattr, convoy, "width"))
     convoy.narrowed = ground.say_narrower
     with scratch(settings) as work:
+        shutil.rmtree(work / "base", ignore_errors=True)  # what is laid there is laid now
         for lane, store in zip(lanes, stores, strict=True):
             own = replace(settings, work=work / lane.name, base=work / "base", name=lane.name)
             lane.work = partial(_attempt, store, own, clock, stop, ground)
@@ -217,6 +219,8 @@ class Ground:
     """Hears how many adapters may go at once, as soon as that is known."""
     frozen: Frozen | None = None
     scratch: Any = None
+    words: str = ""
+    """How many go at once, on which footing, and why."""
     journal: Journal | None = None
     """Where the adapter that was loaded last speaks."""
 
@@ -232,6 +236,7 @@ class Ground:
         loaded = adapt(site, replace(self.frozen, base=base, case=case), self.scratch)
         if loaded.fast is None:
             raise ApartError("adapters go at once on the fast path only")
+        site.journal.say("abreast", self.words, rung=loaded.footing.name)
         loaded.fast.company = lane
         self.scratch = self.scratch or loaded.fast.model.scratch
         return loaded
@@ -256,13 +261,9 @@ class Ground:
         else:
             choice = Abreast(number, as_written(case.config), "there is no GPU to run short of")
         self.settled(choice.adapters)
-        site.journal.say(
-            "abreast",
+        self.words = (
             f"{choice.adapters} of {len(self.stores)} adapters at once:"
-            f" {choice.footing.name}: {choice.reason}",
-            adapters=choice.adapters,
-            rung=choice.footing.name,
-            rows=choice.footing.rows,
+            f" {choice.footing.name}: {choice.reason}"
         )
         return load_frozen(site, inputs, device, precision, case, choice.footing)
 

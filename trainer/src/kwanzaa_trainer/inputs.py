@@ -1,6 +1,7 @@
 """What the control side put into the store for this run, brought onto this machine."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,9 @@ def fetch_inputs(
         raise DataError("the run's store has no training data", file=TRAIN_DATA)
     evaluation = _download(store, EVAL_DATA, work / "eval.jsonl")
     moved()
+    if base_folder is None:
+        # What an earlier attempt has left is not trusted.
+        shutil.rmtree(work / "base", ignore_errors=True)
     base, base_identity = _fetch_base(store, config, base_folder or work / "base", moved)
     return Inputs(
         config=config,

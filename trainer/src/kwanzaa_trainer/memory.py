@@ -141,16 +141,19 @@ def choose_abreast(case: Case, adapters: int, available_gib: float) -> Abreast:
     alone = choose(case, available_gib)
     for number in range(adapters, 1, -1):
         rows = max(1, alone.footing.rows // number)
-        each = replace(alone.footing, rows=rows)
+        each = _with_rows(alone.footing, rows)
         needs_gib = _needs(case, each, number)
         if 0 < needs_gib <= available_gib:
             words = f"{number} adapters at once need {needs_gib:.1f} GiB"
-            if rows < alone.footing.rows:
-                words += f", {rows} rows at a time of each"
             return Abreast(number, each, f"{words}, {available_gib:.1f} are there")
-    two = _needs(case, replace(alone.footing, rows=1), 2)
+    two = _needs(case, _with_rows(alone.footing, 1), 2)
     words = f"two at once would need {two:.1f} GiB" if two else "how much two need is not known"
     return Abreast(1, alone.footing, f"{words}; {alone.reason}")
+
+
+def _with_rows(footing: Footing, rows: int) -> Footing:
+    name = Rung(footing.quantised, footing.recompute_every, rows).name
+    return replace(footing, rows=rows, name=name, needs_gib=0.0)
 
 
 def lower(case: Case, now: Footing) -> Footing | None:
