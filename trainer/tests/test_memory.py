@@ -81,15 +81,27 @@ def test_going_down_always_takes_less_and_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("available", "adapters", "at_once", "rows"),
-    [(80, 4, 4, 1), (80, 2, 2, 2), (24, 4, 1, 1), (16, 4, 1, 1), (11, 4, 1, 1), (141, 8, 8, 1)],
+    ("available", "adapters", "rows_a_step", "shared", "kept"),
+    [
+        (80, 4, 16, (4, 1), (2, 4)),
+        (80, 2, 16, (2, 2), (2, 4)),
+        (80, 8, 7, (8, 1), (8, 1)),
+        (24, 4, 16, (1, 1), (1, 1)),
+        (141, 4, 16, (4, 1), (4, 4)),
+    ],
 )
 def test_as_many_adapters_go_at_once_as_fit_where_one_would_stand(
-    available: float, adapters: int, at_once: int, rows: int
+    available: float,
+    adapters: int,
+    rows_a_step: int,
+    shared: tuple[int, int],
+    kept: tuple[int, int],
 ) -> None:
-    chosen = choose_abreast(case(), adapters, available)
-    assert (chosen.adapters, chosen.footing.rows) == (at_once, rows)
-    alone = choose(case(), available).footing
+    each = case(gradient_accumulation_steps=rows_a_step)
+    found = [choose_abreast(each, adapters, available, shares_rows=way) for way in (True, False)]
+    assert [(one.adapters, one.footing.rows) for one in found] == [shared, kept]
+    alone = choose(each, available).footing
+    chosen = found[0]
     assert (chosen.footing.quantised, chosen.footing.recompute_every) == (
         alone.quantised,
         alone.recompute_every,

@@ -325,7 +325,7 @@ class TrainingSection(Section):
     adapters_at_once: Literal["auto"] | AtOnce = Field(
         default="auto",
         description="In a sweep, how many adapters of one base a GPU trains at once: as many as"
-        " its memory holds, or so many at most; 1 for one after the other.",
+        " fit beside one another, or so many at most; 1 for one after the other.",
     )
     early_stopping: EarlyStoppingSection = Field(
         default_factory=EarlyStoppingSection, description=EarlyStoppingSection.__doc__

@@ -41,17 +41,17 @@ def train_abreast(stores: Sequence[Store], settings: Settings, clock: Clock, sto
     where those that are neither done nor failed are to be trained alone, 75 after a stop, 1 where
     one has failed.
     """
-    lanes = [Lane(_name_of(store), lambda lane: lane.code or 0) for store in stores]
-    convoy = Convoy(lanes, 1, stop)
+    convoy = Convoy([], 1, stop)
     ground = Ground(stores, partial(setattr, convoy, "width"))
     convoy.narrowed = ground.say_narrower
     with scratch(settings) as work:
         shutil.rmtree(work / "base", ignore_errors=True)  # what is laid there is laid now
-        for lane, store in zip(lanes, stores, strict=True):
-            own = replace(settings, work=work / lane.name, base=work / "base", name=lane.name)
-            lane.work = partial(_attempt, store, own, clock, stop, ground)
+        for store in stores:
+            name = store.url.rstrip("/").rpartition("/")[2]
+            own = replace(settings, work=work / name, base=work / "base", name=name)
+            convoy.lanes.append(Lane(name, partial(_attempt, store, own, clock, stop, ground)))
         convoy.travel()
-    codes = {lane.code for lane in lanes}
+    codes = {lane.code for lane in convoy.lanes}
     found = (EXIT_APART, EXIT_STOPPED, EXIT_FAILED)
     return next((code for code in found if code in codes), EXIT_STOPPED if None in codes else 0)
 
@@ -60,10 +60,6 @@ def _attempt(  # noqa: PLR0917 -- what an attempt consists of
     store: Store, settings: Settings, clock: Clock, stop: Stop, ground: "Ground", lane: "Lane"
 ) -> int:
     return run_attempt(store, settings, clock, stop, load=partial(ground.load, lane))
-
-
-def _name_of(store: Store) -> str:
-    return store.url.rstrip("/").rpartition("/")[2]
 
 
 @dataclass(slots=True)
@@ -133,7 +129,7 @@ class Lane:
 class Convoy:
     """Lanes in their order, of which the first `width` that have not ended are at work."""
 
-    lanes: Sequence[Lane]
+    lanes: list[Lane]
     width: int
     stop: Stop
     narrowed: Callable[[int], None] = lambda _: None
@@ -257,7 +253,8 @@ class Ground:
         wish = case.config.training.adapters_at_once
         number = len(self.stores) if wish == "auto" else min(wish, len(self.stores))
         if device.is_gpu:
-            choice = choose_abreast(largest, number, limit_memory(site))
+            memory = limit_memory(site)
+            choice = choose_abreast(largest, number, memory, shares_rows=wish != "auto")
         else:
             choice = Abreast(number, as_written(case.config), "there is no GPU to run short of")
         self.settled(choice.adapters)

@@ -131,22 +131,25 @@ class Abreast:
     reason: str
 
 
-def choose_abreast(case: Case, adapters: int, available_gib: float) -> Abreast:
+def choose_abreast(
+    case: Case, adapters: int, available_gib: float, *, shares_rows: bool
+) -> Abreast:
     """How many of so many adapters of one base go at once in that memory, and on which footing.
 
-    They stand where one alone would, and share out its rows at a time: wider products are what
-    both are for, and beyond a few rows they are not faster. `case` is the one of them that takes
-    most memory.
+    They stand where one alone would, each with its rows at a time: fewer rows of more adapters are
+    a little slower. With `shares_rows` those rows are shared out all the same, so that more fit.
+    `case` is the one of them that takes most memory.
     """
     alone = choose(case, available_gib)
     for number in range(adapters, 1, -1):
-        rows = max(1, alone.footing.rows // number)
+        rows = max(1, alone.footing.rows // number) if shares_rows else alone.footing.rows
         each = _with_rows(alone.footing, rows)
         needs_gib = _needs(case, each, number)
         if 0 < needs_gib <= available_gib:
             words = f"{number} adapters at once need {needs_gib:.1f} GiB"
             return Abreast(number, each, f"{words}, {available_gib:.1f} are there")
-    two = _needs(case, _with_rows(alone.footing, 1), 2)
+    rows = 1 if shares_rows else alone.footing.rows
+    two = _needs(case, _with_rows(alone.footing, rows), 2)
     words = f"two at once would need {two:.1f} GiB" if two else "how much two need is not known"
     return Abreast(1, alone.footing, f"{words}; {alone.reason}")
 
