@@ -5,7 +5,7 @@ on each; but its machine must hold the largest of them. So both ways are weighed
 and each in a run of its own, and the cheaper one is taken.
 
 Adapters of one base that a GPU trains at once are weighed as if they were trained one after the
-other: that is the most that it can come to.
+other, each with no more rows at a time than it has there.
 """
 
 import re
@@ -100,7 +100,7 @@ def plan_sweep(
         for w, (_, base) in zip(works, pairs, strict=True)
     ]
     names = member_names(labels)
-    together = _planned(compute, works, for_sale, options)
+    together = _planned(compute, _sharing(works), for_sale, options)
     together = replace(together, members=dict(zip(names, works, strict=True)))
     apart = [_planned(compute, [work], for_sale, options) for work in works]
     whole = _cost(compute, together)
@@ -132,6 +132,18 @@ def member_names(base_models: Sequence[str]) -> tuple[str, ...]:
             unique, number = f"{name}-{number}", number + 1
         found.append(unique)
     return tuple(found)
+
+
+def _sharing(works: Sequence[Work]) -> list[Work]:
+    """The same, those of one base with the rows at a time that each has where they share them."""
+    shared = []
+    for work in works:
+        wish = work.loaded.config.training.adapters_at_once
+        alike = sum(other.task.base == work.task.base for other in works)
+        number = 1 if wish == "auto" else min(wish, alike)
+        recipe = replace(work.task.recipe, rows_shared_by=number)
+        shared.append(replace(work, task=replace(work.task, recipe=recipe)))
+    return shared
 
 
 def _last(model: str) -> str:

@@ -89,6 +89,8 @@ class Recipe:
     lora_modules: tuple[str, ...] | str = QUANTISABLE
     adapters: int = 1
     """Adapters that learn at once, over whose rows a micro-batch is shared out."""
+    rows_shared_by: int = 1
+    """Adapters that share out a rung's rows at a time; each is priced with its own alone."""
     optimizer: str = "paged_adamw_8bit"
     checkpoints_kept: int = 3
     path: CodePath = REFERENCE

@@ -319,7 +319,14 @@ def recipe_on(shape: ModelShape, recipe: Recipe, gpu: GPU) -> Recipe:
     each = ladder(shape, _one_row(recipe), fast=fast)
     rungs = [(sizing.total_gib, on) for _, on, sizing in each]
     fits = next((on for gib, on in rungs if gib <= gpu.vram_gib), None)
-    return fits or min(rungs, key=lambda each: each[0])[1]
+    return _own_rows(fits or min(rungs, key=lambda each: each[0])[1])
+
+
+def _own_rows(recipe: Recipe) -> Recipe:
+    """One adapter's part of the rows at a time, where several share them out."""
+    rows = max(1, recipe.rows_per_micro_batch // recipe.rows_shared_by)
+    accumulation = recipe.accumulation * recipe.rows_per_micro_batch // rows
+    return replace(recipe, rows_per_micro_batch=rows, accumulation=accumulation)
 
 
 def rungs_that_fit(

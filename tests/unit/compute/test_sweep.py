@@ -129,6 +129,22 @@ def test_several_configs_are_swept_as_several_bases_are(config: Path, compute_of
         compute.plan_sweep([config, config], options=FAKE)
 
 
+def test_adapters_that_share_out_rows_are_priced_with_their_own_alone(
+    config: Path, compute_of: Open
+) -> None:
+    other = config.with_name("other.yaml")
+    other.write_text(CONFIG.replace("name: kinds", "name: other"))
+    compute, found = compute_of(machine("A100-40GB", "3.00")), []
+    for wish in ("auto", 1, 2):
+        wishes = replace(FAKE, overrides={"training.adapters_at_once": wish})
+        base = ["allenai/OLMo-7B-hf"]
+        sweep = compute.plan_sweep([config, other], base, wishes, always_together=True)
+        found.append(sweep.together_usd)
+    kept, alone, shared = found
+    assert kept == alone
+    assert shared > kept, "fewer rows at a time are slower, as far as the plan knows"
+
+
 @pytest.mark.parametrize("bases", [[], [SMALL], [SMALL, SMALL]])
 def test_a_sweep_takes_two_base_models_at_least(
     config: Path, compute_of: Open, bases: list[str]
