@@ -227,9 +227,10 @@ class Ground:
             raise ApartError("it needs its base in fewer bits")
         if self.frozen is None:
             self.frozen = self._settle(site, inputs)
-        case = replace(self.frozen.case, config=inputs.config)
+        seen = self.frozen.seen
+        seen = replace(seen, case=replace(seen.case, config=inputs.config))
         base = twin(self.frozen.base)
-        loaded = adapt(site, replace(self.frozen, base=base, case=case), self.scratch)
+        loaded = adapt(site, replace(self.frozen, base=base, seen=seen), self.scratch)
         if loaded.fast is None:
             raise ApartError("adapters go at once on the fast path only")
         site.journal.say("abreast", self.words, rung=loaded.footing.name)
@@ -244,25 +245,25 @@ class Ground:
             self.journal.say("short_of_memory", text, level="warning", adapters=width)
 
     def _settle(self, site: Site, inputs: Inputs) -> Frozen:
-        device, precision, case = survey(site, inputs)
-        _require_fast(case)
+        seen = survey(site, inputs)
+        _require_fast(seen.case)
         largest = max(
-            (replace(case, config=read_config(store)) for store in self.stores),
+            (replace(seen.case, config=read_config(store)) for store in self.stores),
             key=lambda one: one.config.adapter.lora.r,
         )
-        wish = case.config.training.adapters_at_once
+        wish = inputs.config.training.adapters_at_once
         number = len(self.stores) if wish == "auto" else min(wish, len(self.stores))
-        if device.is_gpu:
+        if seen.device.is_gpu:
             memory = limit_memory(site)
             choice = choose_abreast(largest, number, memory, shares_rows=wish != "auto")
         else:
-            choice = Abreast(number, as_written(case.config), "there is no GPU to run short of")
+            choice = Abreast(number, as_written(inputs.config), "there is no GPU to run short of")
         self.settled(choice.adapters)
         self.words = (
             f"{choice.adapters} of {len(self.stores)} adapters at once:"
             f" {choice.footing.name}: {choice.reason}"
         )
-        return load_frozen(site, inputs, device, precision, case, choice.footing)
+        return load_frozen(site, inputs, seen, choice.footing)
 
 
 def _require_fast(case: Case) -> None:

@@ -23,7 +23,7 @@ from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError
 
 if TYPE_CHECKING:
-    from kwanzaa_trainer.train import Load
+    from kwanzaa_trainer.loading import Load
 
 EXIT_DONE = 0
 EXIT_FAILED = 1

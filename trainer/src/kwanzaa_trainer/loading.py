@@ -2,6 +2,7 @@
 
 import gc
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,10 @@ class Frozen:
     tokenizer: Any
     seen: Survey
     footing: Footing
+
+
+Load = Callable[[Site, Inputs, Footing | None], Loaded]
+"""How a run comes by its model: `load`, or another that shares the base."""
 
 
 def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
