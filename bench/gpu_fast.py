@@ -67,7 +67,7 @@ def main() -> int:
         CELLS[options.cell](Notebook(options.out, options.cell))
         return 0
     started = time.monotonic()
-    Notebook(options.out, "machine").note("allocator", **_try_allocator())
+    Notebook(options.out, "machine").note("allocator", **try_allocator())
     for cell in options.cells:
         left = options.limit - (time.monotonic() - started)
         if left < 30:
@@ -78,7 +78,7 @@ def main() -> int:
     return 0
 
 
-def _try_allocator() -> dict[str, Any]:
+def try_allocator() -> dict[str, Any]:
     """Whether this driver grows segments; where it does not, the cells go without."""
     code = "import torch; x = torch.ones(1 << 28, device='cuda'); print(float(x.sum()))"
     tried = subprocess.run(
@@ -234,15 +234,15 @@ def _profile(book: Notebook, learner: Any, data: Any) -> None:
     learner.fast.close()
     learner.fast.begin_step()
     for _ in range(2):
-        learner.fast.learn(batch, 1e-4, 0)
+        learner.fast.learn(batch, 1e-4)
     g.sync()
     kinds = [ProfilerActivity.CPU if g.SMALL else ProfilerActivity.CUDA]
     start = time.perf_counter()
-    learner.fast.learn(batch, 1e-4, 0)
+    learner.fast.learn(batch, 1e-4)
     g.sync()
     wall = time.perf_counter() - start
     with profile(activities=kinds) as seen:
-        learner.fast.learn(batch, 1e-4, 0)
+        learner.fast.learn(batch, 1e-4)
         g.sync()
     totals: dict[str, list[float]] = {}
     for event in seen.events():

@@ -166,7 +166,7 @@ def _parts(learner: Any, data: Any) -> dict[str, float]:
     note("collating")
     learner.fast.begin_step()
     note("taking the adapters")
-    losses = [learner.fast.learn(batch, 1e-5, 0) for batch in batches]
+    losses = [learner.fast.learn(batch, 1e-5) for batch in batches]
     note("forward and backward")
     float(torch.stack(losses).sum())
     learner.accelerator.clip_grad_norm_(list(learner.parameters.values()), 1.0)

@@ -19,6 +19,12 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
 RUNS = {number: f"2026-11-24-h200-fast-{number}.jsonl" for number in (1, 2, 3, 5)}
+RUNS[6] = "2026-11-24-h200-adapters.jsonl"
+ABREAST = {
+    "nf4 all x1": "all, 2,048 tokens",
+    "nf4 all x1, short rows": "all, 512 tokens",
+    "nf4 none x1": "none, 2,048 tokens",
+}
 FASTEST = "bf16 none x8"
 THEN = {"HF": 4901, "TRL": 5434, "Unsloth": 8160, "Unsloth, none": 11382, "Unsloth, best": 17723}
 """Tokens/s of an earlier study on another H200: not measured in these runs."""
@@ -213,6 +219,22 @@ def same_table() -> str:
     )
 
 
+def adapters_table() -> str:
+    """Several adapters at once on one base, against one after the other."""
+    columns = ("blocks recomputed, rows", ">at once", ">tokens/s of all", ">faster by")
+    columns += (">GiB reserved", ">GiB predicted for the card", ">largest gap of a loss")
+    cells = []
+    for rung, words in ABREAST.items():
+        alone = row(6, f"{rung}, one after the other")
+        for each in (alone, row(6, f"{rung}, 2 at once"), row(6, f"{rung}, 4 at once")):
+            is_alone = each is alone
+            faster = "" if is_alone else f"{100 * (each['tok_s'] / alone['tok_s'] - 1):.1f}%"
+            gap = "" if is_alone else f"{each['largest_gap']:.1e}"
+            memory = (each["reserved_gib"], each["predicted_gib"])
+            cells.append((words, each["adapters"], rate(each), faster, *memory, gap))
+    return table(columns, cells)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "targets": targets_table,
     "peers": peers_table,
@@ -220,6 +242,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "caps": caps_table,
     "packing": packing_table,
     "same": same_table,
+    "adapters": adapters_table,
 }
 
 

@@ -89,13 +89,13 @@ def test_cross_entropy_and_its_gradient(torch: Any, device: str, way: str, kind:
     logits = (torch.randn(9, 5000, device=device) * 4).to(kind)
     wanted = torch.randint(0, 5000, (9,), device=device)
     wanted[3] = wanted[8] = IGNORED
-    weight = torch.tensor(0.25, device=device)
+    weights = torch.rand(9, device=device)
     exact = logits.double().requires_grad_()
     losses = torch.nn.functional.cross_entropy(
         exact, wanted, ignore_index=IGNORED, reduction="none"
     )
-    (losses.sum() * 0.25).backward()
-    assert near(cross_entropy(logits, wanted, weight), losses.detach() * 0.25, torch)
+    (losses * weights).sum().backward()
+    assert near(cross_entropy(logits, wanted, weights), losses.detach() * weights, torch)
     assert near(logits, exact.grad, torch)
     assert not logits[3].any()
 
@@ -108,13 +108,13 @@ def test_the_loss_through_the_head_is_the_same_in_chunks(
     monkeypatch.setattr(loss, "CHUNK_TOKENS", 4)
     hidden, head = torch.randn(10, 16, device=device), torch.randn(300, 16, device=device)
     wanted = torch.randint(0, 300, (10,), device=device)
-    weight = torch.tensor(0.5, device=device)
+    weights = torch.full((10,), 0.5, device=device)
     exact = hidden.double().requires_grad_()
     logits = exact @ head.double().t()
     whole = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
     (whole * 0.5).backward()
-    got, grad = loss.head_loss(hidden, head, wanted, weight)
-    assert float(got) == pytest.approx(float(whole.detach()) * 0.5, rel=1e-6)
+    got, grad = loss.head_loss(hidden, head, wanted, weights)
+    assert float(got.sum()) == pytest.approx(float(whole.detach()) * 0.5, rel=1e-6)
     assert near(grad, exact.grad, torch)
 
 
@@ -158,10 +158,12 @@ def test_dropout_drops_its_share_and_the_mask_hangs_on_seed_and_site_alone(
 ) -> None:
     from kwanzaa_trainer.fast.dropout import Dropout, keeps, seed_of, site_of
 
-    seed = torch.tensor([seed_of(7, 3, 1)], device=device)
-    site, dropout = site_of(2, 1), Dropout(0.25, torch.tensor([seed_of(7, 3, 1)], device=device))
+    seeds = torch.tensor([seed_of(7, 3, row) for row in range(4)], device=device)
+    site, dropout = site_of(2, 1), Dropout(0.25, seeds)
     x = torch.randn(64, 100, device=device).to(kind)
-    mask = keeps(x.shape, seed, site, 0.25)
+    mask = keeps(x.shape, seeds, site, 0.25)
+    rows = [keeps(torch.Size((16, 100)), seed[None], site, 0.25) for seed in seeds]
+    assert torch.equal(mask, torch.cat(rows)), "a row's mask hangs on its own seed alone"
     assert float(mask.double().mean()) == pytest.approx(0.75, abs=0.02)
     exact = x.double() * mask / 0.75
     assert near(dropout.drop(x, site), exact, torch)

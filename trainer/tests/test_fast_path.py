@@ -9,7 +9,7 @@ import pytest
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_trainer.batches import collate
 from kwanzaa_trainer.learner import answer_loss
-from kwanzaa_trainer.model import Base, attach_adapter, load_base, trainable
+from kwanzaa_trainer.model import Base, attach_adapter, load_base, trainable, twin
 from kwanzaa_trainer.precision import Device, choose_precision
 
 CPU = Device("CPU")
@@ -66,7 +66,11 @@ def config_of(method: str = "lora", **lora: Any) -> TrainingConfig:
 
 def adapted(torch: Any, base: Base, config: TrainingConfig) -> Any:
     """A model with an adapter that already does something."""
-    model = attach_adapter(load_base(config, base, FP32, CPU), config)
+    return busy(torch, attach_adapter(load_base(config, base, FP32, CPU), config))
+
+
+def busy(torch: Any, model: Any) -> Any:
+    """Its adapter already does something: B is not zero."""
     torch.manual_seed(2)
     for name, parameter in trainable(model).items():
         if "lora_B" in name:
@@ -92,7 +96,7 @@ def assert_same(model: Any, batch: Any, torch: Any, **path: Any) -> None:
     for name, value in path.items():
         setattr(fast, name, value)
     fast.begin_step()
-    got = fast.learn(batch, 1 / batch.answers, 0)
+    got = fast.learn(batch, 1 / batch.answers)
     assert float(got) == pytest.approx(loss, rel=2e-6)
     for name, parameter in trainable(model).items():
         torch.testing.assert_close(parameter.grad, grads[name], rtol=2e-4, atol=2e-7)
@@ -135,13 +139,49 @@ def test_a_packed_row_learns_what_its_samples_learn_alone(
     packed = collate(data, [(0, 1, 2, 3)], 0, length=ROW)
     fast = make_fast_path(model, torch.float32, ROW)
     fast.begin_step()
-    together = float(fast.learn(packed, 1.0, 0))
+    together = float(fast.learn(packed, 1.0))
     grads = [p.grad.clone() for p in trainable(model).values()]
     fast.begin_step()
-    apart = sum(float(fast.learn(collate(data, [(i,)], 0), 1.0, 0)) for i in range(4))
+    apart = sum(float(fast.learn(collate(data, [(i,)], 0), 1.0)) for i in range(4))
     assert together == pytest.approx(apart, rel=1e-6)
     for parameter, grad in zip(trainable(model).values(), grads, strict=True):
         torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-5)
+
+
+def test_adapters_side_by_side_on_one_base_learn_what_each_learns_alone(
+    torch: Any, samples: Callable[..., Any], tmp_path: Path
+) -> None:
+    from kwanzaa_trainer.fast.path import Piece, make_fast_path, side_by_side
+
+    configs = [
+        config_of("qlora", dropout=0.2),
+        config_of("qlora", r=8, target_modules=["q_proj", "down_proj"]),
+        config_of("qlora", target_modules=["v_proj", "up_proj"]),
+    ]
+    base = load_base(configs[0], tiny(torch, "Llama", tmp_path), FP32, CPU)
+    models = [busy(torch, attach_adapter(twin(base), config)) for config in configs]
+    assert models[0].get_base_model().lm_head.weight is base.lm_head.weight
+    paths = [make_fast_path(model, torch.float32, ROW) for model in models]
+    data = samples([40, 64, 9, 30, 17])
+    pieces = [
+        Piece(collate(data, [(0,), (1,)], 0), 0.1, [5, 6]),
+        Piece(collate(data, [(0, 4), (2, 3)], 0, length=ROW), 0.2, [7, 8]),
+        Piece(collate(data, [(4,)], 0), 0.3, [9]),
+    ]
+    alone = []
+    for model, path, piece in zip(models, paths, pieces, strict=True):
+        path.begin_step()
+        loss = float(path.learn(piece.batch, piece.weight, piece.seeds))
+        alone.append((loss, [p.grad.clone() for p in trainable(model).values()]))
+        path.begin_step()
+    for every in (0, 1):
+        paths[1].recompute_every = every
+        losses = side_by_side(paths).learn_each(pieces)
+        for model, path, loss, (own, grads) in zip(models, paths, losses, alone, strict=True):
+            assert float(loss) == pytest.approx(own, rel=1e-6)
+            for parameter, grad in zip(trainable(model).values(), grads, strict=True):
+                torch.testing.assert_close(parameter.grad, grad, rtol=1e-4, atol=1e-6)
+            path.begin_step()
 
 
 def test_dropout_is_repeatable_and_its_gradient_is_that_of_its_own_loss(
@@ -156,7 +196,7 @@ def test_dropout_is_repeatable_and_its_gradient_is_that_of_its_own_loss(
     def learn(seed: int, every: int) -> tuple[float, Any]:
         fast.recompute_every = every
         fast.begin_step()
-        loss = float(fast.learn(batch, 1.0, seed))
+        loss = float(fast.learn(batch, 1.0, [seed, seed + 1]))
         return loss, torch.cat([p.grad.flatten() for p in trainable(model).values()])
 
     (first, grad), (again, same), (other, _) = learn(5, 0), learn(5, 1), learn(6, 0)
@@ -226,7 +266,7 @@ def test_a_graph_is_reused_until_its_rows_change_and_computes_the_batch_at_hand(
 
         def _capture(self, feed: Any, recompute_every: int, room: int) -> Any:
             self.captures += 1
-            mine, loss = graph._own(feed, room), torch.zeros(())
+            mine, loss = graph._own(feed, room), torch.zeros(1)
             again = lambda: loss.copy_(learn(self._model, mine, recompute_every))  # noqa: E731
             return graph._Captured(SimpleNamespace(replay=again), mine, loss)
 
@@ -241,7 +281,7 @@ def test_a_graph_is_reused_until_its_rows_change_and_computes_the_batch_at_hand(
         found = []
         for path in (plain, fast):
             path.begin_step()
-            loss = float(path.learn(batch, 0.5, 0))
+            loss = float(path.learn(batch, 0.5))
             grads = torch.cat([p.grad.flatten() for p in trainable(model).values()])
             found.append((loss, grads))
         assert replayer.captures == captures
@@ -261,7 +301,7 @@ def test_one_buffer_for_all_matrices_gives_the_same_gradients(
         fast = make_fast_path(model, torch.float32, ROW)
         fast.model.scratch.is_shared = is_shared
         fast.begin_step()
-        loss = float(fast.learn(batch, 1.0, 0))
+        loss = float(fast.learn(batch, 1.0))
         grads = torch.cat([p.grad.flatten() for p in trainable(model).values()])
         found.append((loss, grads, len(fast.model.scratch._buffers)))
     (loss, grads, buffers), (shared_loss, shared_grads, shared_buffers) = found
@@ -289,7 +329,7 @@ def test_where_torch_has_no_repeatable_way_the_run_goes_on_and_says_so(
     fast = path.make_fast_path(model, torch.float32, ROW, repeatable=True)
     fast.complain = said.append
     fast.begin_step()
-    assert float(fast.learn(batch, 1 / batch.answers, 0)) == pytest.approx(loss, rel=2e-6)
+    assert float(fast.learn(batch, 1 / batch.answers)) == pytest.approx(loss, rel=2e-6)
     for name, parameter in trainable(model).items():
         torch.testing.assert_close(parameter.grad, grads[name], rtol=2e-4, atol=2e-7)
     assert len(said) == 1

@@ -15,15 +15,24 @@ from typing import Any
 import pytest
 
 from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import StoreError
-from kwanzaa_compute.store.folder import Done, Heartbeat, RunFolder, StopRequest, member_url
+from kwanzaa_compute.store.folder import (
+    CONFIG,
+    Done,
+    Heartbeat,
+    RunFolder,
+    StopRequest,
+    member_url,
+)
 from kwanzaa_compute.store.objects import open_store
 from kwanzaa_trainer.attempt import run_attempt
-from kwanzaa_trainer.members import places
+from kwanzaa_trainer.members import EXIT_APART, Member, companies, places
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
 
 LIMIT_S = 60
+ENDS = ("begins", "is done")
 TRAINER = f'''#!{sys.executable}
 """Does what `does` in its folder says: beat, wait for others or a signal, then end."""
 
@@ -31,6 +40,8 @@ import json, os, signal, sys, time
 from kwanzaa_compute.store import Done, Failure, Heartbeat, RunFolder, open_store
 
 assert sys.argv[1:4] == ["-m", "kwanzaa_trainer", "run"]
+if len(sys.argv) > 5:
+    sys.exit({EXIT_APART})
 folder = RunFolder(open_store(sys.argv[4]))
 does = json.loads(folder.store.get("does"))
 attempt = int(os.environ["KWANZAA_ATTEMPT"])
@@ -138,6 +149,37 @@ def test_each_gpu_trains_one_at_a_time(tmp_path: Path, monkeypatch: pytest.Monke
     gpus = [learnt["gpu"] for learnt in sweep.done().summary["members"].values()]
     assert gpus[:2] == ["4", "7"]
     assert gpus[2] in {"4", "7"}
+
+
+def _of_base(sweep: Sweep, name: str, base: str, **training: Any) -> None:
+    wish = {"fast_path": "always", **training}
+    raw = {"model": {"base_model_id": base}, "data": {"train_file": "t"}, "training": wish}
+    config = TrainingConfig.model_validate(raw)
+    sweep.member(name).store.put(CONFIG, config.to_json())
+
+
+def test_members_of_one_base_share_a_process_and_part_where_it_cannot_train_them(
+    tmp_path: Path,
+) -> None:
+    sweep = Sweep(tmp_path, a={}, b={}, c={}, d={})
+    for name, base in (("a", "one/base"), ("b", "another/base"), ("c", "one/base")):
+        _of_base(sweep, name, base, learning_rate=0.1 if name == "a" else 0.2)
+    _of_base(sweep, "d", "one/base", adapters_at_once=1)
+    assert sweep.train() == 0
+    log = [json.loads(line) for line in sweep.store.get("attempts/1/log.jsonl").splitlines()]
+    told = [row["message"] for row in log if row["event"] == "member"]
+    assert told[:4] == [
+        *("a begins", "c begins"),
+        *("a is to be trained alone", "c is to be trained alone"),
+    ]
+    assert sorted(told[4:]) == sorted(f"{name} {does}" for name in "abcd" for does in ENDS)
+    members = [Member(name, sweep.member(name)) for name in "abcd"]
+    assert [[m.name for m in some] for some in companies(members, 2)] == [
+        ["a"],
+        ["c"],
+        ["b"],
+        ["d"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_trainer import loading
-from kwanzaa_trainer.memory import Case, as_written, choose, ladder, lower
+from kwanzaa_trainer.memory import Case, as_written, choose, choose_abreast, ladder, lower
 from kwanzaa_trainer.team import ALONE
 
 OLMO_7B = {
@@ -78,6 +78,35 @@ def test_going_down_always_takes_less_and_ends() -> None:
         assert below.needs_gib < (now.needs_gib or 1000)
         seen.append(now := below)
     assert seen[-1].needs_gib == min(f.needs_gib for f in ladder(case()))
+
+
+@pytest.mark.parametrize(
+    ("available", "adapters", "rows_a_step", "shared", "kept"),
+    [
+        (80, 4, 16, (4, 1), (2, 4)),
+        (80, 2, 16, (2, 2), (2, 4)),
+        (80, 8, 7, (8, 1), (8, 1)),
+        (24, 4, 16, (1, 1), (1, 1)),
+        (141, 4, 16, (4, 1), (4, 4)),
+    ],
+)
+def test_as_many_adapters_go_at_once_as_fit_where_one_would_stand(
+    available: float,
+    adapters: int,
+    rows_a_step: int,
+    shared: tuple[int, int],
+    kept: tuple[int, int],
+) -> None:
+    each = case(gradient_accumulation_steps=rows_a_step)
+    found = [choose_abreast(each, adapters, available, shares_rows=way) for way in (True, False)]
+    assert [(one.adapters, one.footing.rows) for one in found] == [shared, kept]
+    alone = choose(each, available).footing
+    chosen = found[0]
+    assert (chosen.footing.quantised, chosen.footing.recompute_every) == (
+        alone.quantised,
+        alone.recompute_every,
+    )
+    assert "at once" in chosen.reason
 
 
 TINY = {

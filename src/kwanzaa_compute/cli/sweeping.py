@@ -1,4 +1,4 @@
-"""`sweep`: an adapter for each of several base models, under one cap."""
+"""`sweep`: an adapter for each of several base models, or configs, under one cap."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,9 +58,7 @@ Together = Annotated[
 
 
 def sweep(
-    config: Config,
-    /,
-    *,
+    *config: Config,
     base_model: BaseModels = (),
     provider: Providers = (),
     max_usd: MaxUsd = None,
@@ -79,10 +77,11 @@ def sweep(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> int:
-    """Train what CONFIG describes on each --base-model, under one cap, and bring the adapters here.
+    """Train what each CONFIG describes, or one on each --base-model, and bring the adapters here.
 
-    Where it is cheaper, one machine trains them all in one run: one on each GPU, the others in
-    turn. Otherwise each has a run of its own, one after the other. Each adapter gets a folder.
+    All of it is under one cap. Where it is cheaper, one machine trains them all in one run: one on
+    each GPU, the others in turn, or at once where they share a base. Otherwise each has a run of
+    its own, one after the other. Each adapter gets a folder.
     """
     screen = Screen(as_json=as_json)
     options = buying_options(

@@ -190,20 +190,21 @@ class Compute:
 
     def plan_sweep(
         self,
-        config: Path | str | LoadedConfig,
-        base_models: Sequence[str],
+        config: Path | str | LoadedConfig | Sequence[Path | str | LoadedConfig],
+        base_models: Sequence[str] = (),
         options: Options | None = None,
         *,
         always_together: bool = False,
     ) -> Sweep:
-        """What an adapter for each of these base models would cost, under one cap.
+        """What an adapter for each of these base models, or configs, would cost, under one cap.
 
         The cheaper way is taken: one run that trains them all, or a run for each, of which each
         of `Sweep.next_run` can be given to `train` or `prepare`. Spends nothing. Raises what `plan`
-        raises, and `UsageError` for fewer than two base models or one that is named twice.
+        raises, and `UsageError` for fewer than two adapters or one that is named twice.
         """
         wanted = options or Options()
-        return plan_sweep(self, config, base_models, wanted, always_together=always_together)
+        configs = [config] if isinstance(config, Path | str | LoadedConfig) else config
+        return plan_sweep(self, configs, base_models, wanted, always_together=always_together)
 
     def apply(
         self, config: Path | str | LoadedConfig, saved: Path | str, options: Options | None = None

@@ -1,8 +1,11 @@
-"""A sweep: the same config on several base models, planned together under one cap.
+"""A sweep: a config on several base models, or several configs, planned together under one cap.
 
 One run that trains them all shares a machine's set-up, and a machine of several GPUs trains one
 on each; but its machine must hold the largest of them. So both ways are weighed, all in one run
 and each in a run of its own, and the cheaper one is taken.
+
+Adapters of one base that a GPU trains at once are weighed as if they were trained one after the
+other, each with no more rows at a time than it has there.
 """
 
 import re
@@ -26,6 +29,9 @@ from kwanzaa_compute.errors import UsageError
 
 if TYPE_CHECKING:
     from kwanzaa_compute.compute.compute import Compute
+
+Source = Path | str | LoadedConfig
+"""A config: its file, or what was read from it."""
 
 _LONGEST_NAME = 40
 
@@ -69,7 +75,7 @@ class Sweep:
 
 def plan_sweep(
     compute: "Compute",
-    config: Path | str | LoadedConfig,
+    configs: Sequence[Source],
     base_models: Sequence[str],
     options: Options,
     *,
@@ -77,18 +83,24 @@ def plan_sweep(
 ) -> Sweep:
     """Weighs one run of all adapters against a run for each, and takes the cheaper way.
 
-    Spends nothing. `always_together` leaves no choice. Raises `UsageError` for fewer than two base
-    models, or one that is named twice; `ConfigError` or `DataError` as `plan_run`.
+    There is an adapter for each config on each of the base models, or on its own base where none
+    is named. Spends nothing. `always_together` leaves no choice. Raises `UsageError` for fewer than
+    two adapters, or one that is named twice; `ConfigError` or `DataError` as `plan_run`.
     """
-    if len(base_models) < 2 or len(set(base_models)) < len(base_models):  # noqa: PLR2004
+    pairs = [(config, base) for config in configs for base in base_models or (None,)]
+    if len(pairs) < 2 or len(set(base_models)) < len(base_models) or _repeats(configs):  # noqa: PLR2004
         raise UsageError(
-            "a sweep takes two base models or more, each once",
-            mend="kwanzaa sweep CONFIG --base-model A --base-model B",
+            "a sweep takes two base models or more, or two configs, each once",
+            mend="kwanzaa sweep CONFIG --base-model A --base-model B, or kwanzaa sweep ONE OTHER",
         )
-    works = [_work(compute, config, base, options) for base in base_models]
+    works = [_work(compute, config, base, options) for config, base in pairs]
     for_sale = ask_for(compute, works[0], options)
-    names = member_names(base_models)
-    together = _planned(compute, works, for_sale, options)
+    labels = [
+        "-".join([w.loaded.config.run.name] * (len(configs) > 1) + ([_last(base)] if base else []))
+        for w, (_, base) in zip(works, pairs, strict=True)
+    ]
+    names = member_names(labels)
+    together = _planned(compute, _sharing(works), for_sale, options)
     together = replace(together, members=dict(zip(names, works, strict=True)))
     apart = [_planned(compute, [work], for_sale, options) for work in works]
     whole = _cost(compute, together)
@@ -110,11 +122,10 @@ def _is_better(apart: Decimal | None, together: Decimal | None, cap: Decimal | N
 
 
 def member_names(base_models: Sequence[str]) -> tuple[str, ...]:
-    """Names for the adapters' folders: the models' own, without owner and path, each once."""
+    """Names for the adapters' folders: the models' or configs' own, without path, each once."""
     found: list[str] = []
     for model in base_models:
-        last = model.rstrip("/").rpartition("/")[2].lower()
-        name = re.sub(r"[^a-z0-9]+", "-", last)[:_LONGEST_NAME].strip("-") or "base"
+        name = re.sub(r"[^a-z0-9]+", "-", _last(model).lower())[:_LONGEST_NAME].strip("-") or "base"
         number = 2
         unique = name
         while unique in found:
@@ -123,10 +134,31 @@ def member_names(base_models: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _work(
-    compute: "Compute", config: Path | str | LoadedConfig, base: str, options: Options
-) -> Work:
-    overrides = {**options.overrides, "model.base_model_id": base}
+def _sharing(works: Sequence[Work]) -> list[Work]:
+    """The same, those of one base with the rows at a time that each has where they share them."""
+    shared = []
+    for work in works:
+        wish = work.loaded.config.training.adapters_at_once
+        alike = sum(other.task.base == work.task.base for other in works)
+        number = 1 if wish == "auto" else min(wish, alike)
+        recipe = replace(work.task.recipe, rows_shared_by=number)
+        shared.append(replace(work, task=replace(work.task, recipe=recipe)))
+    return shared
+
+
+def _last(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2]
+
+
+def _repeats(configs: Sequence[Source]) -> bool:
+    paths = [str(config) for config in configs if not isinstance(config, LoadedConfig)]
+    return len(set(paths)) < len(paths)
+
+
+def _work(compute: "Compute", config: Source, base: str | None, options: Options) -> Work:
+    overrides = dict(options.overrides)
+    if base is not None:
+        overrides["model.base_model_id"] = base
     return read_work(compute, config, replace(options, overrides=overrides))
 
 

@@ -17,6 +17,8 @@ from kwanzaa_compute.config.fields import (
 )
 from kwanzaa_compute.config.native import native_base_model_id
 
+AtOnce = Annotated[Whole, Field(ge=1, le=64)]
+
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
 DEFAULT_TARGET_MODULES = (
@@ -319,6 +321,11 @@ class TrainingSection(Section):
         default="auto",
         description="On a GPU: let free memory decide base precision, recomputation and rows"
         " at a time, tokens a step being kept; or take what is written here.",
+    )
+    adapters_at_once: Literal["auto"] | AtOnce = Field(
+        default="auto",
+        description="In a sweep, how many adapters of one base a GPU trains at once: as many as"
+        " fit beside one another, or so many at most; 1 for one after the other.",
     )
     early_stopping: EarlyStoppingSection = Field(
         default_factory=EarlyStoppingSection, description=EarlyStoppingSection.__doc__

@@ -87,6 +87,10 @@ class Recipe:
     recompute_every: int = 1
     lora_rank: int = 16
     lora_modules: tuple[str, ...] | str = QUANTISABLE
+    adapters: int = 1
+    """Adapters that learn at once, over whose rows a micro-batch is shared out."""
+    rows_shared_by: int = 1
+    """Adapters that share out a rung's rows at a time; each is priced with its own alone."""
     optimizer: str = "paged_adamw_8bit"
     checkpoints_kept: int = 3
     path: CodePath = REFERENCE

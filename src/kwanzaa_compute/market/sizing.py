@@ -128,9 +128,12 @@ def _weights(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
 
 
 def _adapter(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
-    trained = shape.lora_params(recipe.lora_rank, recipe.lora_modules)
+    trained = shape.lora_params(recipe.lora_rank, recipe.lora_modules) * recipe.adapters
     state = _OPTIMIZER_BYTES.get(recipe.optimizer, 8.0)
     yield SizingLine("adapter", trained * 4 / GIB, f"{trained:,} parameters at 32 bits")
+    if recipe.adapters > 1:
+        copies = trained * recipe.compute_bytes / GIB
+        yield SizingLine("copies", copies, f"of {recipe.adapters} adapters, to compute with")
     yield SizingLine("gradients", trained * 4 / GIB, "32 bits each")
     yield SizingLine(
         "optimizer", trained * state / GIB, f"{recipe.optimizer}: {state:.2f} bytes each"
@@ -316,7 +319,14 @@ def recipe_on(shape: ModelShape, recipe: Recipe, gpu: GPU) -> Recipe:
     each = ladder(shape, _one_row(recipe), fast=fast)
     rungs = [(sizing.total_gib, on) for _, on, sizing in each]
     fits = next((on for gib, on in rungs if gib <= gpu.vram_gib), None)
-    return fits or min(rungs, key=lambda each: each[0])[1]
+    return _own_rows(fits or min(rungs, key=lambda each: each[0])[1])
+
+
+def _own_rows(recipe: Recipe) -> Recipe:
+    """One adapter's part of the rows at a time, where several share them out."""
+    rows = max(1, recipe.rows_per_micro_batch // recipe.rows_shared_by)
+    accumulation = recipe.accumulation * recipe.rows_per_micro_batch // rows
+    return replace(recipe, rows_per_micro_batch=rows, accumulation=accumulation)
 
 
 def rungs_that_fit(

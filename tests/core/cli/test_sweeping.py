@@ -44,6 +44,14 @@ def test_one_base_model_is_no_sweep(cli: Cli, config: Path, bases: tuple[Path, P
         assert "two base models or more" in result.err
 
 
+def test_several_configs_make_a_sweep(cli: Cli, paid: Path) -> None:
+    other = paid.with_name("other.yaml")
+    other.write_text(paid.read_text().replace("name: ", "name: other-"))
+    unasked = cli("sweep", paid, other, "--max-usd", "5")
+    assert "2 adapters in one run: " in unasked.err
+    assert kc.Compute().runs() == []
+
+
 def test_what_costs_money_needs_a_cap_and_a_yes(
     cli: Cli, paid: Path, bases: tuple[Path, Path]
 ) -> None:

@@ -24,6 +24,7 @@ run: {name: kinds}
 model: {base_model_id: allenai/OLMo-1B-hf}
 data: {train_file: train.jsonl, format: prompt_completion_jsonl}
 """
+BASES = ("1b-hf", "2-0425-1b")
 FAKE = kc.Options(providers=("fake",))
 Open = Callable[..., kc.Compute]
 
@@ -112,6 +113,36 @@ def test_runs_of_their_own_share_what_is_left_of_the_cap(config: Path, compute_o
     dear = compute.plan_sweep(config, [SMALL, LARGE], tight)
     assert dear.is_together, "what costs more than the cap is no choice"
     assert not dear.runs[0].plan.candidates
+
+
+def test_several_configs_are_swept_as_several_bases_are(config: Path, compute_of: Open) -> None:
+    other = config.with_name("other.yaml")
+    other.write_text(CONFIG.replace("name: kinds", "name: other"))
+    compute = compute_of()
+    planned = compute.plan_sweep([config, other], options=FAKE)
+    assert planned.names == ("kinds", "other")
+    swept = compute.plan_sweep([config, other], [SMALL, ALIKE], FAKE, always_together=True)
+    assert swept.names == tuple(f"{n}-olmo-{b}" for n in ("kinds", "other") for b in BASES)
+    bases = [work.loaded.config.model.base_model_id for work in swept.runs[0].members.values()]
+    assert bases == [SMALL, ALIKE] * 2
+    with pytest.raises(kc.UsageError, match="each once"):
+        compute.plan_sweep([config, config], options=FAKE)
+
+
+def test_adapters_that_share_out_rows_are_priced_with_their_own_alone(
+    config: Path, compute_of: Open
+) -> None:
+    other = config.with_name("other.yaml")
+    other.write_text(CONFIG.replace("name: kinds", "name: other"))
+    compute, found = compute_of(machine("A100-40GB", "3.00")), []
+    for wish in ("auto", 1, 2):
+        wishes = replace(FAKE, overrides={"training.adapters_at_once": wish})
+        base = ["allenai/OLMo-7B-hf"]
+        sweep = compute.plan_sweep([config, other], base, wishes, always_together=True)
+        found.append(sweep.together_usd)
+    kept, alone, shared = found
+    assert kept == alone
+    assert shared > kept, "fewer rows at a time are slower, as far as the plan knows"
 
 
 @pytest.mark.parametrize("bases", [[], [SMALL], [SMALL, SMALL]])

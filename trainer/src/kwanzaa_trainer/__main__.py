@@ -15,7 +15,10 @@ from kwanzaa_trainer.attempt import run_attempt
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
 
-USAGE = "usage: python -m kwanzaa_trainer run <store-url>\n"
+USAGE = """\
+usage: python -m kwanzaa_trainer run <store-url>
+       python -m kwanzaa_trainer run <store-url> <store-url>...   several at once on one base
+"""
 EXIT_USAGE = 2
 
 
@@ -25,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words in (["-h"], ["--help"]):
         sys.stdout.write(USAGE)
         return 0
-    if len(words) != 2 or words[0] != "run":  # noqa: PLR2004 -- a verb and a URL
+    if len(words) < 2 or words[0] != "run":  # noqa: PLR2004 -- a verb and a URL
         sys.stderr.write(USAGE)
         return EXIT_USAGE
     # Before torch is imported: cuBLAS reads it once, and is not repeatable without it.
@@ -33,12 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     ask_for_growing()
     _see_one_gpu(os.environ)
     try:
-        store = open_store(words[1])
-        settings = Settings.from_environment(words[1], _numbered(os.environ, store))
+        stores = [open_store(url) for url in words[1:]]
+        settings = Settings.from_environment(words[1], _numbered(os.environ, stores[0]))
     except KwanzaaError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    return run_attempt(store, settings, Clock(), _stop_on_signals())
+    if len(stores) == 1:
+        return run_attempt(stores[0], settings, Clock(), _stop_on_signals())
+    from kwanzaa_trainer.abreast import train_abreast
+
+    return train_abreast(stores, settings, Clock(), _stop_on_signals())
 
 
 def _numbered(environ: Mapping[str, str], store: Store) -> Mapping[str, str]:

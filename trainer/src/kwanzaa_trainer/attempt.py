@@ -5,33 +5,50 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExistsError, UsageError
 from kwanzaa_compute.store.folder import Failure, RunFolder
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.journal import Journal
-from kwanzaa_trainer.members import MembersFailedError, train_members
+from kwanzaa_trainer.members import (
+    EXIT_APART,
+    ApartError,
+    MembersFailedError,
+    train_members,
+)
 from kwanzaa_trainer.preflight import BadMachineError, preflight
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop, StoppedError
+
+if TYPE_CHECKING:
+    from kwanzaa_trainer.loading import Load
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_STOPPED = 75
 
 
-def run_attempt(store: Store, settings: Settings, clock: Clock, stop: Stop) -> int:
-    """Trains the run in `store`; returns the exit code.
+def run_attempt(
+    store: Store, settings: Settings, clock: Clock, stop: Stop, load: "Load | None" = None
+) -> int:
+    """Trains the run in `store`; returns the exit code. `load` is for one that shares its base.
 
     0: the done marker is there. 75: stopped after a checkpoint, as asked. 1: failed. Unless it is
     0, `failure.json` says why, where the store still takes it. A run that is done is left alone.
+    76: it cannot share its base, and is left as it is.
     """
     folder = RunFolder(store)
     team = settings.team
-    journal = Journal(folder, settings.attempt, settings.heartbeat_s, clock, team.leads)
+    journal = Journal(
+        folder, settings.attempt, settings.heartbeat_s, clock, team.leads, settings.name
+    )
     try:
-        return _run(folder, settings, journal, clock, stop)
+        return _run(folder, settings, journal, clock, stop, load)
+    except ApartError as error:
+        journal.say("apart", f"it is trained by itself: {error}", level="warning")
+        return EXIT_APART
     except Exception as error:  # noqa: BLE001 -- whatever it was, it must be said in the store
         return _fail(folder, journal, failure_of(settings.attempt, error))
     finally:
@@ -61,11 +78,18 @@ def failure_of(attempt: int, error: Exception) -> Failure:
     return Failure(attempt, f"{type(error).__name__}: {error}", retryable=True)
 
 
-def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, stop: Stop) -> int:
+def _run(  # noqa: PLR0917 -- what an attempt consists of
+    folder: RunFolder,
+    settings: Settings,
+    journal: Journal,
+    clock: Clock,
+    stop: Stop,
+    load: "Load | None",
+) -> int:
     if folder.done() is not None:
         sys.stderr.write("this run is done already; nothing to do\n")
         return EXIT_DONE
-    with _scratch(settings) as work:
+    with scratch(settings) as work:
         if settings.expected is not None and settings.team.leads:
             preflight(settings.expected, folder, settings.attempt, work)
         if names := folder.member_names():
@@ -73,10 +97,11 @@ def _run(folder: RunFolder, settings: Settings, journal: Journal, clock: Clock, 
             done = train_members(folder, names, settings, work, journal, clock, stop)
         else:
             # Imported late: what is done needs no torch, and whatever breaks in it is told as well.
+            from kwanzaa_trainer.loading import load as load_alone
             from kwanzaa_trainer.site import Site
             from kwanzaa_trainer.train import train
 
-            done = train(Site(folder, settings, work, journal, clock, stop))
+            done = train(Site(folder, settings, work, journal, clock, stop), load or load_alone)
     journal.say("finished", f"finished at step {done.step}", step=done.step)
     journal.flush()
     if not settings.team.leads:
@@ -108,7 +133,8 @@ def _fail(folder: RunFolder, journal: Journal, failure: Failure) -> int:
 
 
 @contextmanager
-def _scratch(settings: Settings) -> Iterator[Path]:
+def scratch(settings: Settings) -> Iterator[Path]:
+    """Where an attempt works: the folder that it was given, or one that goes when it ends."""
     if settings.work is not None:
         team = settings.team
         work = settings.work if team.size == 1 else settings.work / f"process-{team.rank}"

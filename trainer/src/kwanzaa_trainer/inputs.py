@@ -1,6 +1,7 @@
 """What the control side put into the store for this run, brought onto this machine."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import ConfigError, DataError, StoreMissingError
 from kwanzaa_compute.store.folder import ANSWER_SCHEMA, BASE_MODEL, CONFIG, EVAL_DATA, TRAIN_DATA
-from kwanzaa_compute.store.objects import Store
+from kwanzaa_compute.store.objects import Store, file_sha256
 from kwanzaa_trainer.answer_schema import compliance
 from kwanzaa_trainer.hub import fetch_from_hub
 from kwanzaa_trainer.model import Base
@@ -25,6 +26,7 @@ FREE_KEYS = {
     "gradient_checkpointing_kwargs",
     "fast_path",
     "memory_plan",
+    "adapters_at_once",
 }
 """Keys of `training` that may differ on resumption: they cut the same step into other pieces."""
 
@@ -45,20 +47,26 @@ class Inputs:
     """Whether a JSON value follows the user's schema of answers; None without one."""
 
 
-def fetch_inputs(store: Store, work: Path, *, moved: Callable[[], None]) -> Inputs:
+def fetch_inputs(
+    store: Store, work: Path, *, moved: Callable[[], None], base_folder: Path | None = None
+) -> Inputs:
     """Downloads config, data and, where the run has its own, the base.
 
-    `moved` is called after each file. Raises `ConfigError` or `DataError` where one is missing, and
-    where the schema of answers is none.
+    The base goes to `base_folder`; what another run of the same base has laid there already is not
+    fetched again. `moved` is called after each file. Raises `ConfigError` or `DataError` where one
+    is missing, and where the schema of answers is none.
     """
-    config = _config(store)
+    config = read_config(store)
     moved()
     train = _download(store, TRAIN_DATA, work / "train.jsonl")
     if train is None:
         raise DataError("the run's store has no training data", file=TRAIN_DATA)
     evaluation = _download(store, EVAL_DATA, work / "eval.jsonl")
     moved()
-    base, base_identity = _fetch_base(store, config, work / "base", moved)
+    if base_folder is None:
+        # What an earlier attempt has left is not trusted.
+        shutil.rmtree(work / "base", ignore_errors=True)
+    base, base_identity = _fetch_base(store, config, base_folder or work / "base", moved)
     return Inputs(
         config=config,
         train=work / "train.jsonl",
@@ -90,7 +98,8 @@ def identity(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _config(store: Store) -> TrainingConfig:
+def read_config(store: Store) -> TrainingConfig:
+    """The run's config. Raises `ConfigError` where there is none, or one of another version."""
     try:
         return TrainingConfig.from_json(store.get(CONFIG))
     except StoreMissingError as error:
@@ -132,7 +141,9 @@ def _download_base(store: Store, target: Path, moved: Callable[[], None]) -> dic
     digests = {}
     for item in store.list(BASE_MODEL):
         name = item.path.removeprefix(f"{BASE_MODEL}/")
-        digests[name] = store.download(item.path, target / name)
+        there = target / name
+        is_there = there.is_file() and there.stat().st_size == item.size
+        digests[name] = file_sha256(there) if is_there else store.download(item.path, there)
         moved()
     return digests
 

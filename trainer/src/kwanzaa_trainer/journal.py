@@ -31,6 +31,8 @@ class Journal:
     clock: Clock
     is_heard: bool = True
     """False: it keeps silent, because another process speaks for the run."""
+    name: str = ""
+    """What its lines on stderr begin with."""
     _beat: Heartbeat = field(init=False)
     _metrics: list[bytes] = field(default_factory=list)
     _log: list[bytes] = field(default_factory=list)
@@ -53,7 +55,8 @@ class Journal:
         now = iso(self.clock.now())
         record = {"time": now, "level": level, "event": event, "message": text, **fields}
         self._log.append(_line(record))
-        mark = "" if level == "info" else f"{level.upper()}: "
+        mark = f"{self.name}: " if self.name else ""
+        mark += "" if level == "info" else f"{level.upper()}: "
         sys.stderr.write(f"{now} {mark}{text}\n")
         sys.stderr.flush()
 

@@ -226,11 +226,13 @@ def _fast_gradients(
     weight = 1 / answers
     step, team = int(learner.scheduler.last_epoch), learner.team
     fast.begin_step()
-    losses = [
-        # Numbered over the whole team, so that no two batches of a step share their masks.
-        fast.learn(batch, weight, seed_of(learner.seed, step, number * team.size + team.rank))
-        for number, batch in enumerate(batches)
-    ]
+    losses: list[torch.Tensor] = []
+    row = team.rank  # numbered over the whole team: a row's masks are its own, whoever has it
+    for batch in batches:
+        after = row + batch.input_ids.shape[0] * team.size
+        seeds = [seed_of(learner.seed, step, number) for number in range(row, after, team.size)]
+        losses.append(fast.learn(batch, weight, seeds))
+        row = after
     device = learner.accelerator.device
     return torch.stack(losses).sum() if losses else torch.zeros((), device=device)
 

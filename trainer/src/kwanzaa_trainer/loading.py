@@ -2,6 +2,7 @@
 
 import gc
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from kwanzaa_trainer.randomness import seed_everything
 from kwanzaa_trainer.site import Site
 
 if TYPE_CHECKING:
+    from kwanzaa_trainer.fast.nf4 import Scratch
     from kwanzaa_trainer.fast.path import FastPath
 
 
@@ -50,11 +52,43 @@ class Loaded:
     """What the GPU's best product came to, just now; None without a GPU."""
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What there is to compute on, and what decides how much memory that takes."""
+
+    device: Device
+    precision: Precision
+    case: Case
+    ceiling_tflops: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """The base on its device before there is an adapter on it."""
+
+    base: Any
+    tokenizer: Any
+    seen: Survey
+    footing: Footing
+
+
+Load = Callable[[Site, Inputs, Footing | None], Loaded]
+"""How a run comes by its model: `load`, or another that shares the base."""
+
+
 def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
     """Loads what the run needs on that footing; None lets memory and config decide.
 
     Raises `ConfigError` for a base that cannot be used, or a fast path that must be and cannot.
     """
+    seen = survey(site, inputs)
+    if footing is None:
+        footing = site.settings.team.agreed(_stand(site, seen.case, seen.device))
+    return adapt(site, load_frozen(site, inputs, seen, footing))
+
+
+def survey(site: Site, inputs: Inputs) -> Survey:
+    """Looks at the machine, and at what is to be done on it."""
     config, journal = inputs.config, site.journal
     device = find_device()
     if device.is_gpu and (refused := keep_what_works()):
@@ -65,15 +99,25 @@ def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
     ceiling = measure_ceiling(device, precision, site.clock)  # while its memory is still free
     if ceiling is not None:
         journal.say("ceiling", f"this GPU's best product: {ceiling:.1f} TFLOP/s", tflops=ceiling)
-    case = _case(config, inputs.base, precision, device)
-    if footing is None:
-        footing = site.settings.team.agreed(_stand(site, case, device))
+    return Survey(device, precision, _case(config, inputs.base, precision, device), ceiling)
+
+
+def load_frozen(site: Site, inputs: Inputs, seen: Survey, footing: Footing) -> Frozen:
+    """Loads the base. Raises `ConfigError` where it cannot be used."""
+    config, device, precision = inputs.config, seen.device, seen.precision
     _seed(config, device)
     site.moved(TrainingPhase.LOAD)
-    journal.say("base", f"loading the base {config.model.native_base_model_id}")
+    site.journal.say("base", f"loading the base {config.model.native_base_model_id}")
     tokenizer = load_tokenizer(inputs.base)
     base = load_base(config, inputs.base, precision, device, quantised=footing.quantised)
     site.moved(TrainingPhase.LOAD)
+    return Frozen(base, tokenizer, seen, footing)
+
+
+def adapt(site: Site, frozen: Frozen, scratch: "Scratch | None" = None) -> Loaded:
+    """Puts the config's adapter on the base. Raises `ConfigError` as `load`."""
+    base, tokenizer, footing = frozen.base, frozen.tokenizer, frozen.footing
+    device, precision, config = frozen.seen.device, frozen.seen.precision, frozen.seen.case.config
     # Seeded again: the adapter must start from the same numbers however the base was loaded.
     _seed(config, device)
     model = attach_adapter(base, config)
@@ -89,10 +133,10 @@ def load(site: Site, inputs: Inputs, footing: Footing | None = None) -> Loaded:
         else "",
         device=device,
         precision=precision,
-        case=case,
+        case=frozen.seen.case,
         footing=footing,
-        fast=_fast_path(site, case, model, precision, footing),
-        ceiling_tflops=ceiling,
+        fast=_fast_path(site, frozen, model, scratch),
+        ceiling_tflops=frozen.seen.ceiling_tflops,
     )
 
 
@@ -128,12 +172,12 @@ def _stand(site: Site, case: Case, device: Device) -> Footing:
     """The footing for the memory that there is; a machine without a GPU pages, and needs none."""
     if not device.is_gpu:
         return as_written(case.config)
-    choice = choose(case, _limit_memory(site))
+    choice = choose(case, limit_memory(site))
     _say_choice(site, choice)
     return choice.footing
 
 
-def _limit_memory(site: Site) -> float:
+def limit_memory(site: Site) -> float:
     """How much there is, in GiB, the driver's share included; a limit of the user's is set."""
     import torch
 
@@ -160,25 +204,26 @@ def _say_choice(site: Site, choice: Choice) -> None:
 
 
 def _fast_path(
-    site: Site, case: Case, model: Any, precision: Precision, footing: Footing
+    site: Site, frozen: Frozen, model: Any, scratch: "Scratch | None"
 ) -> "FastPath | None":
     """The fast path, or None with its reason in the journal. Raises where it must be and cannot."""
     from kwanzaa_trainer.fast.path import make_fast_path
 
-    config, reason = case.config, case.why_not_fast
+    config, reason = frozen.seen.case.config, frozen.seen.case.why_not_fast
     if not reason:
         try:
             fast = make_fast_path(
                 model,
-                precision.torch_dtype,
+                frozen.seen.precision.torch_dtype,
                 config.data.max_seq_length,
                 packs=config.data.packing,
                 repeatable=config.run.deterministic,
+                scratch=scratch,
             )
         except ValueError as error:
             reason = str(error)
         else:
-            fast.recompute_every = footing.recompute_every
+            fast.recompute_every = frozen.footing.recompute_every
             fast.complain = lambda text: site.journal.say("path", text, level="warning")
             site.journal.say("path", f"taking the fast path: {fast.words}", path="fast")
             return fast

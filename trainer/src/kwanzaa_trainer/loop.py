@@ -315,7 +315,9 @@ def _step(run: Training) -> None:
     progress.tokens += result.tokens
     progress.train_s += took_s
     if run.health is not None:
-        progress.energy_wh += run.health.look(progress.step)
+        company = run.learner.fast and run.learner.fast.company
+        drawn_wh = run.health.look(progress.step)
+        progress.energy_wh += drawn_wh * (company.share if company else 1.0)
     progress.note_loss(result.loss)
     run.longest_step_s = max(run.longest_step_s, took_s)
     require_progress(progress.steps_astray, result.loss, progress.first_loss)
@@ -326,8 +328,12 @@ def _step(run: Training) -> None:
 def _step_down(run: Training) -> None:
     """One rung down the memory ladder. Raises `ShortOfMemoryError` where this is the lowest.
 
+    Where other adapters have just made room, it is tried again on the same rung.
     Raises `SmallerBaseError` where the base must be loaded anew for it.
     """
+    fast = run.learner.fast
+    if fast is not None and fast.company is not None and fast.company.made_room():
+        return
     now, below = run.footing, lower(run.case, run.footing)
     if below is None:
         raise ShortOfMemoryError
@@ -340,8 +346,8 @@ def _step_down(run: Training) -> None:
     if below.quantised != now.quantised:
         raise SmallerBaseError(below)
     run.footing = below
-    if run.learner.fast is not None:
-        run.learner.fast.recompute_every = below.recompute_every
+    if fast is not None:
+        fast.recompute_every = below.recompute_every
     base = run.learner.accelerator.unwrap_model(run.learner.model).get_base_model()
     set_recomputation(base, run.config, on=below.recompute_every > 0)
 

@@ -1,24 +1,27 @@
 """A run of several adapters: one trainer process a GPU, the others in turn. No torch in here.
 
-Each member's folder is laid out like a run of its own, so each process is the ordinary trainer.
+Each member's folder is laid out like a run of its own, so each process is the ordinary trainer;
+members of one base may share one, which trains them at once (`abreast`).
 What it learns does not depend on its neighbours, and a member that is done is never trained again.
 This process only starts them, passes a stop on, and beats the run's heart while one of them moves.
 """
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.errors import StoreError
-from kwanzaa_compute.store.folder import Done, Failure, Heartbeat, RunFolder, TrainingPhase
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_compute.errors import KwanzaaError, StoreError
+from kwanzaa_compute.store.folder import CONFIG, Done, Failure, Heartbeat, RunFolder, TrainingPhase
 from kwanzaa_compute.store.folder import member_url as url_of
 from kwanzaa_compute.store.objects import open_store
 from kwanzaa_trainer.journal import Journal
@@ -28,6 +31,8 @@ from kwanzaa_trainer.stopping import Stop, StoppedError, StopWatch
 
 LOOK_S = 0.1
 """Seconds between two looks at the processes."""
+EXIT_APART = 76
+"""How a process ends that cannot train its members at once."""
 NOTHING = Heartbeat(sequence=-1, phase=TrainingPhase.DOWNLOAD, attempt=0)
 
 
@@ -37,6 +42,10 @@ class MembersFailedError(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+class ApartError(Exception):
+    """An adapter that cannot learn beside others on one base: it is to be trained alone."""
 
 
 @dataclass(slots=True)
@@ -49,6 +58,7 @@ class Member:
     done: Done | None = None
     failure: Failure | None = None
     place: str | None = None
+    """Where its process works; None where that process is another member's as well, who has it."""
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -93,12 +103,14 @@ class Crew:
     clock: Clock
     places: tuple[str, ...]
     _looked_at: float = field(default=float("-inf"))
+    _waiting: "deque[Sequence[Member]]" = field(default_factory=deque)
 
     def work(self, watch: StopWatch) -> None:
         """Until every member is done or has failed, or, after a stop, until none is running."""
         for member in self.members:
             member.done = member.folder.done()
-        waiting = deque(member for member in self.members if member.done is None)
+        undone = [member for member in self.members if member.done is None]
+        waiting = self._waiting = deque(companies(undone, len(self.places)))
         free = list(self.places)
         told_to_stop = False
         self.journal.progress(TrainingPhase.DOWNLOAD, **self._sums(NOTHING))
@@ -110,7 +122,8 @@ class Crew:
                 self._start(waiting.popleft(), free.pop(0))
             self.clock.sleep(min(LOOK_S, self.settings.heartbeat_s or LOOK_S))
             self._listen()
-            free += [self._take_down(member) for member in self._running() if member.has_ended]
+            ended = [self._take_down(member) for member in self._running() if member.has_ended]
+            free += [place for place in ended if place is not None]
 
     def dismiss(self) -> None:
         """Leaves no process behind, whatever happened."""
@@ -122,23 +135,27 @@ class Crew:
     def _running(self) -> list[Member]:
         return [member for member in self.members if member.process is not None]
 
-    def _start(self, member: Member, place: str) -> None:
+    def _start(self, company: Sequence[Member], place: str) -> None:
         where = f" on GPU {place}" if place else ""
-        self.journal.say("member", f"{member.name} begins{where}", member=member.name)
+        for member in company:
+            self.journal.say("member", f"{member.name} begins{where}", member=member.name)
         environment = {
             **os.environ,
             "KWANZAA_ATTEMPT": str(self.settings.attempt),
-            "KWANZAA_WORK": str(self._scratch_of(member)),
+            "KWANZAA_WORK": str(self._scratch_of(company[0])),
             "KWANZAA_EXPECTED": "",  # the machine has been looked over once, as a whole
         }
         if place:
             environment["CUDA_VISIBLE_DEVICES"] = place
-        command = [sys.executable, "-m", "kwanzaa_trainer", "run", member.folder.store.url]
-        member.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
-        member.place = place
+        urls = [member.folder.store.url for member in company]
+        command = [sys.executable, "-m", "kwanzaa_trainer", "run", *urls]
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        for member in company:
+            member.process, member.place = process, None
+        company[0].place = place
 
-    def _take_down(self, member: Member) -> str:
-        """How a member's process ended; returns the place that is free again."""
+    def _take_down(self, member: Member) -> str | None:
+        """How a member's process ended; returns the place that is free again, if it had one."""
         code = member.process.returncode if member.process else 0
         member.process = None
         # Its copy of the base: the next member needs the room.
@@ -147,6 +164,9 @@ class Crew:
         if member.done is not None:
             self.journal.say("member", f"{member.name} is done", member=member.name)
             self.journal.progress(TrainingPhase.SAVE, member=member.name, **self._sums(member.beat))
+        elif code == EXIT_APART and member.folder.failure(self.settings.attempt) is None:
+            self.journal.say("member", f"{member.name} is to be trained alone", member=member.name)
+            self._waiting.append((member,))
         else:
             attempt = self.settings.attempt
             member.failure = member.folder.failure(attempt) or Failure(
@@ -154,7 +174,7 @@ class Crew:
             )
             text = f"{member.name} has not been finished: {member.failure.message}"
             self.journal.say("member", text, level="warning", member=member.name)
-        return member.place or ""
+        return member.place
 
     def _scratch_of(self, member: Member) -> Path:
         return self.work_folder / member.name
@@ -249,6 +269,50 @@ def _verdict(members: list[Member], attempt: int, asked_to_stop: str) -> Done:
             mend="; ".join(filter(None, (failure.mend for _, failure in failures))),
         )
     )
+
+
+def companies(members: Sequence[Member], places: int) -> list[Sequence[Member]]:
+    """Who shares a process: those that may learn at once on one base, spread over the places."""
+    alike: dict[object, list[Member]] = {}
+    for member in members:
+        alike.setdefault(_what_is_shared(member) or member.name, []).append(member)
+    return [
+        group[first :: min(places, len(group))]
+        for group in alike.values()
+        for first in range(min(places, len(group)))
+    ]
+
+
+def _what_is_shared(member: Member) -> object:
+    """What members must have in common to learn at once; None for one that learns alone.
+
+    That the machine is none for it shows later, in the process: it says so and ends with 76.
+    """
+    try:
+        config = TrainingConfig.from_json(member.folder.store.get(CONFIG))
+    except (KwanzaaError, ValueError):
+        return None  # its own process says what is wrong
+    training = config.training
+    if training.adapters_at_once == 1 or config.adapter.lora.bias != "none":
+        return None
+    # Where it is known already that there is no fast path, nobody need try.
+    no_gpu = training.fast_path == "auto" and shutil.which(QUERY[0]) is None
+    if no_gpu or training.fast_path == "never":
+        return None
+    raw = config.model_dump(mode="json")
+    shared = {
+        "model": raw["model"],
+        "method": config.adapter.method,
+        "quantization": raw["adapter"]["quantization"],
+        "run": (config.run.mixed_precision, config.run.deterministic),
+        "data": (config.data.max_seq_length, config.data.packing),
+        "training": (
+            *(training.adapters_at_once, training.fast_path, training.memory_plan),
+            *(training.tf32, training.per_device_train_batch_size),
+            *(training.gradient_checkpointing, training.optim),
+        ),
+    }
+    return json.dumps(shared, sort_keys=True)
 
 
 NO_FAILURE = Failure(0, "it was not started", retryable=True)

@@ -122,6 +122,43 @@ def choose(case: Case, available_gib: float) -> Choice:
     return Choice(best, why)
 
 
+@dataclass(frozen=True, slots=True)
+class Abreast:
+    """How many adapters go at once, each on that footing, with the reason."""
+
+    adapters: int
+    footing: Footing
+    reason: str
+
+
+def choose_abreast(
+    case: Case, adapters: int, available_gib: float, *, shares_rows: bool
+) -> Abreast:
+    """How many of so many adapters of one base go at once in that memory, and on which footing.
+
+    They stand where one alone would, each with its rows at a time: fewer rows of more adapters are
+    a little slower. With `shares_rows` those rows are shared out all the same, so that more fit.
+    `case` is the one of them that takes most memory.
+    """
+    alone = choose(case, available_gib)
+    for number in range(adapters, 1, -1):
+        rows = max(1, alone.footing.rows // number) if shares_rows else alone.footing.rows
+        each = _with_rows(alone.footing, rows)
+        needs_gib = _needs(case, each, number)
+        if 0 < needs_gib <= available_gib:
+            words = f"{number} adapters at once need {needs_gib:.1f} GiB"
+            return Abreast(number, each, f"{words}, {available_gib:.1f} are there")
+    rows = 1 if shares_rows else alone.footing.rows
+    two = _needs(case, _with_rows(alone.footing, rows), 2)
+    words = f"two at once would need {two:.1f} GiB" if two else "how much two need is not known"
+    return Abreast(1, alone.footing, f"{words}; {alone.reason}")
+
+
+def _with_rows(footing: Footing, rows: int) -> Footing:
+    name = Rung(footing.quantised, footing.recompute_every, rows).name
+    return replace(footing, rows=rows, name=name, needs_gib=0.0)
+
+
 def lower(case: Case, now: Footing) -> Footing | None:
     """The next rung that takes less memory than `now`; None where there is none.
 
@@ -155,8 +192,12 @@ def ladder(case: Case) -> list[Footing]:
     ]
 
 
-def _needs(case: Case, footing: Footing) -> float:
+def _needs(case: Case, footing: Footing, adapters: int = 1) -> float:
     path = FAST if case.is_fast else REFERENCE
     rung = Rung(footing.quantised, footing.recompute_every, footing.rows, path)
     shape, on_rung = case.shape, rung.applied(case.recipe())
-    return memory_needed(shape, on_rung).total_gib if shape and on_rung else 0.0
+    if not shape or not on_rung:
+        return 0.0
+    rows = on_rung.rows_per_micro_batch * adapters
+    together = replace(on_rung, rows_per_micro_batch=rows, adapters=adapters)
+    return memory_needed(shape, together).total_gib

@@ -1,5 +1,6 @@
 """The frozen base model, the adapter on it, and the proof that the base stays as it was."""
 
+import copy
 import hashlib
 import importlib
 import logging
@@ -104,6 +105,15 @@ def import_bitsandbytes() -> None:
         importlib.import_module("bitsandbytes")
     finally:
         torch.compile = compile_
+
+
+def twin(base: "PreTrainedModel") -> "PreTrainedModel":
+    """The same base as a model of its own, for another adapter: it shares every weight."""
+    shared: dict[int, Any] = {}
+    for tensor in (*base.parameters(), *base.buffers()):
+        for kept in (tensor, getattr(tensor, "quant_state", None)):
+            shared[id(kept)] = kept
+    return copy.deepcopy(base, shared)
 
 
 def attach_adapter(model: "PreTrainedModel", config: TrainingConfig) -> "PeftModel":

@@ -32,6 +32,10 @@ class Settings:
     """Folder of tokenised data that outlives the attempt; None keeps it in the scratch folder."""
     team: Team = ALONE
     """The processes that train this run together; one of them is this one."""
+    base: Path | None = None
+    """Folder for the base that other adapters use as well; None puts it into the scratch folder."""
+    name: str = ""
+    """What its lines on stderr begin with, where other adapters speak there too."""
     gpu_gib: float | None = None
     """Take no more than this of the GPU's memory, in GiB; None means what is free."""
     interruptions_per_h: float = 0.0

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
 from kwanzaa_trainer.health import watch_gpu
 from kwanzaa_trainer.inputs import Inputs, fetch_inputs, identity
 from kwanzaa_trainer.learner import make_learner
-from kwanzaa_trainer.loading import Loaded, give_memory_back, load
+from kwanzaa_trainer.loading import Load, Loaded, give_memory_back, load
 from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, carry_curves, learn
 from kwanzaa_trainer.manifest import Shelf, newest_verified
 from kwanzaa_trainer.memory import Footing
@@ -44,7 +45,7 @@ class Carried:
     saved_at: int
 
 
-def train(site: Site) -> Done:
+def train(site: Site, load: Load = load) -> Done:
     """Trains the run in the store to its end; returns its done marker, not yet written.
 
     In a team only the leader's marker holds anything; the others' work ends with the learning.
@@ -54,9 +55,8 @@ def train(site: Site) -> Done:
     OSError for what another try may mend.
     """
     site.moved(TrainingPhase.DOWNLOAD)
-    inputs = fetch_inputs(
-        site.folder.store, site.work, moved=lambda: site.moved(TrainingPhase.DOWNLOAD)
-    )
+    moved = partial(site.moved, TrainingPhase.DOWNLOAD)
+    inputs = fetch_inputs(site.folder.store, site.work, moved=moved, base_folder=site.settings.base)
     _say_what_is_not_done(site, inputs.config)
     set_threads(site)
     team = site.settings.team

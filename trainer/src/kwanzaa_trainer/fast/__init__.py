@@ -6,7 +6,7 @@ owning the adapter, transformers the base, and the reference path stays beside i
     support     may it be taken at all, and if not, why
     blocks      a decoder block of transformers, read into its parts
     adapters    peft's matrices in computing precision, and their gradients
-    lora        frozen product + low-rank product, forward and backward, for layers and for the MLP
+    lora        frozen product + low-rank products, each adapter's with its own rows
     attention   causal attention over whole rows or over packed samples
     norms, rotary, swiglu, dropout, loss, nf4    one formula each
     kernels     the Triton kernels of all of them

@@ -5,6 +5,7 @@ from one sample into another; nothing has to be built.
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -25,6 +26,26 @@ class Layout:
     rows: int
     length: int
     bounds: torch.Tensor | None = None
+
+
+def beside(layouts: Sequence[Layout]) -> Layout:
+    """Several layouts, the tokens of one behind those of the other, as one."""
+    lengths = {layout.length for layout in layouts}
+    rows = sum(layout.rows for layout in layouts)
+    if len(lengths) == 1 and all(layout.bounds is None for layout in layouts):
+        return Layout(rows, layouts[0].length)
+    bounds, at = [], 0
+    for layout in layouts:
+        mine = layout.bounds
+        if mine is None:
+            end = layout.rows * layout.length
+            mine = torch.arange(0, end + 1, layout.length, dtype=torch.int32)
+        # Of two that meet only one is needed; of all, the last one's end.
+        bounds.append((mine[:-1] + at, mine[-1:] + at))
+        at += layout.rows * layout.length
+    device = next((x.bounds.device for x in layouts if x.bounds is not None), None)
+    pieces = [*(starts for starts, _ in bounds), bounds[-1][1]]
+    return Layout(rows, max(lengths), torch.cat([piece.to(device) for piece in pieces]))
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> torch.Tensor:

@@ -4,7 +4,8 @@ OLMo, Llama, Mistral and Qwen norm what goes into attention and MLP; OLMo 2 and 
 out. Some norm queries and keys, whole or head by head; OLMo 1 may clip them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -87,10 +88,10 @@ def _heads(x: torch.Tensor, norm: Norm | None, width: int) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """All blocks, with the adapters on them."""
+    """All blocks, with the adapters on them: those of one peft model, or of several."""
 
     blocks: tuple[Block, ...]
-    adapters: Adapters
+    adapters: tuple[Adapters, ...]
 
 
 def read_decoder(layers: Any, dtype: torch.dtype, clip: float | None) -> Decoder:
@@ -103,13 +104,25 @@ def read_decoder(layers: Any, dtype: torch.dtype, clip: float | None) -> Decoder
             Group(
                 tuple(_weight(m, n, dtype) for m, n in zip(linear, names, strict=True)),
                 tuple(_bias(m) for m in linear),
-                adapters.groups[number][place],
+                (adapters.groups[number][place],),
                 site_of(number, place),
             )
             for place, (linear, names) in enumerate(zip(groups, GROUPS, strict=True))
         ]
         blocks.append(_block(layer, (made[0], made[1], made[2], made[3]), clip))
-    return Decoder(tuple(blocks), adapters)
+    return Decoder(tuple(blocks), (adapters,))
+
+
+def side_by_side(decoders: Sequence[Decoder]) -> Decoder:
+    """Decoders of the very same base as one, which carries all their adapters in that order."""
+    blocks = []
+    for same in zip(*(decoder.blocks for decoder in decoders), strict=True):
+        groups = [
+            replace(alike[0], lows=tuple(low for group in alike for low in group.lows))
+            for alike in zip(*(block.groups for block in same), strict=True)
+        ]
+        blocks.append(replace(same[0], groups=(groups[0], groups[1], groups[2], groups[3])))
+    return Decoder(tuple(blocks), tuple(one for each in decoders for one in each.adapters))
 
 
 def _block(layer: Any, groups: tuple[Group, Group, Group, Group], clip: float | None) -> Block:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from kwanzaa_trainer.fast.passes import Feed, Model, learn
+from kwanzaa_trainer.fast.passes import Counts, Feed, Model, learn
 
 WARM_UPS = 2
 FEWEST_BOUNDS = 16
@@ -25,8 +25,8 @@ class _Captured:
     loss: torch.Tensor
 
 
-_Key = tuple[int, int, int, int]
-"""(recompute_every, rows, length, room for bounds)."""
+_Key = tuple[int, tuple[Counts, ...], int]
+"""(recompute_every, rows and tokens of each adapter, room for bounds)."""
 
 
 class Replayer:
@@ -45,10 +45,10 @@ class Replayer:
     def learn(self, feed: Feed, recompute_every: int) -> torch.Tensor:
         """What `passes.learn` does."""
         key = _key(feed, recompute_every)
-        if any(other[:3] != key[:3] for other in self._captured):
+        if any(other[:2] != key[:2] for other in self._captured):
             self.drop()
         if key not in self._captured:
-            self._captured[key] = self._capture(feed, recompute_every, key[3])
+            self._captured[key] = self._capture(feed, recompute_every, key[2])
         captured = self._captured[key]
         _fill(captured.feed, feed)
         captured.graph.replay()
@@ -75,7 +75,7 @@ class Replayer:
     def _warm_up(self, feed: Feed, recompute_every: int, stream: torch.cuda.Stream) -> None:
         """Loads kernels and fills buffers, which a capture must not do."""
         # Weight zero: warming up must leave no gradient behind.
-        feed.weight.zero_()
+        feed.weights.zero_()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
@@ -88,7 +88,7 @@ class Replayer:
 def _key(feed: Feed, recompute_every: int) -> _Key:
     layout = feed.layout
     room = 0 if layout.bounds is None else room_for(layout.bounds.numel())
-    return recompute_every, layout.rows, layout.length, room
+    return recompute_every, feed.shares, room
 
 
 def room_for(bounds: int) -> int:
@@ -108,14 +108,15 @@ def _own(feed: Feed, room: int) -> Feed:
         feed.ids.clone(),
         feed.positions.clone(),
         feed.wanted.clone(),
-        feed.weight.clone(),
-        feed.seed.clone(),
+        feed.weights.clone(),
+        feed.seeds.clone(),
         replace(feed.layout, bounds=bounds),
+        feed.shares,
     )
 
 
 def _fill(mine: Feed, feed: Feed) -> None:
-    for name in ("ids", "positions", "wanted", "weight", "seed"):
+    for name in ("ids", "positions", "wanted", "weights", "seeds"):
         getattr(mine, name).copy_(getattr(feed, name))
     ours, theirs = mine.layout.bounds, feed.layout.bounds
     if ours is not None and theirs is not None:

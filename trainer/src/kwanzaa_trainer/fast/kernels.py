@@ -155,11 +155,13 @@ def _kept(seed, at, least):
 
 
 @triton.jit
-def _drop(x, out, seed, site, count, least, scale, ADD: tl.constexpr, TILE: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
-    inside = at < count
+def _drop(x, out, seeds, site, width, least, scale, ADD: tl.constexpr, TILE: tl.constexpr):
+    row = tl.program_id(1)
+    place = tl.program_id(0).to(tl.int64) * TILE + tl.arange(0, TILE)
+    inside = place < width
+    at = row.to(tl.int64) * width + place
     value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    kept = _kept(tl.load(seed) ^ site, at, least)
+    kept = _kept(tl.load(seeds + row) ^ site, place, least)
     value = tl.where(kept, value * scale, 0.0)
     if ADD:
         value += tl.load(out + at, mask=inside, other=0.0).to(tl.float32)
@@ -167,17 +169,21 @@ def _drop(x, out, seed, site, count, least, scale, ADD: tl.constexpr, TILE: tl.c
 
 
 def drop(
-    x: torch.Tensor, seed: torch.Tensor, site: int, share: float, add_to: torch.Tensor | None
+    x: torch.Tensor, seeds: torch.Tensor, site: int, share: float, add_to: torch.Tensor | None
 ) -> torch.Tensor:
-    """`x` without a random share of its numbers, the rest scaled up; added to `add_to` if given."""
+    """`x` without a random share of its numbers, the rest scaled up; added to `add_to` if given.
+
+    `x` has a row for each seed, all of one size.
+    """
     out = torch.empty_like(x) if add_to is None else add_to
-    count = x.numel()
-    _drop[(triton.cdiv(count, ELEMENTWISE_TILE),)](
+    rows = seeds.numel()
+    width = x.numel() // rows
+    _drop[(triton.cdiv(width, ELEMENTWISE_TILE), rows)](
         x.contiguous(),
         out,
-        seed,
+        seeds,
         site,
-        count,
+        width,
         int(share * 2**31),
         1.0 / (1.0 - share),
         ADD=add_to is not None,
@@ -188,7 +194,7 @@ def drop(
 
 @triton.jit
 def _cross_entropy(
-    logits, wanted, weight, losses, words, IGNORED: tl.constexpr, TILE: tl.constexpr
+    logits, wanted, weights, losses, words, IGNORED: tl.constexpr, TILE: tl.constexpr
 ):
     row = tl.program_id(0).to(tl.int64)
     target = tl.load(wanted + row)
@@ -208,7 +214,7 @@ def _cross_entropy(
     is_learnt = target != IGNORED
     place = tl.where(is_learnt, target, 0)
     chosen = tl.load(here + place).to(tl.float32)
-    factor = tl.load(weight)
+    factor = tl.load(weights + row)
     tl.store(losses + row, tl.where(is_learnt, (log_sum - chosen) * factor, 0.0))
     factor = tl.where(is_learnt, factor, 0.0)
     for start in range(0, words, TILE):
@@ -219,12 +225,12 @@ def _cross_entropy(
 
 
 def cross_entropy(
-    logits: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor, ignored: int
+    logits: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, ignored: int
 ) -> torch.Tensor:
     """The weighted loss of each row in fp32; `logits` become their own gradient in place."""
     rows, words = logits.shape
     losses = torch.empty(rows, device=logits.device, dtype=torch.float32)
     _cross_entropy[(rows,)](
-        logits, wanted, weight, losses, words, IGNORED=ignored, TILE=VOCABULARY_TILE, num_warps=8
+        logits, wanted, weights, losses, words, IGNORED=ignored, TILE=VOCABULARY_TILE, num_warps=8
     )
     return losses

@@ -3,7 +3,8 @@
 y = x W^T + s drop(x) A^T B^T. Against one module after the other that saves casts, keeps no
 intermediate that is cheap to make again, and shares x A^T among layers that read the same x.
 Only activations flow through autograd: the frozen weights have no gradient, and the adapters'
-gradients are written where `Adapters.take` finds them.
+gradients are written where `Adapters.take` finds them. Several adapters share the product with W:
+each has its own tokens in the micro-batch, and its low-rank products are with those alone.
 """
 
 from collections.abc import Sequence
@@ -20,62 +21,89 @@ from kwanzaa_trainer.fast.swiglu import swiglu, swiglu_backward
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """Linear layers that read the same input, with their adapters. `site` names its dropout."""
+    """Linear layers that read the same input, with what each adapter puts on them.
+
+    `site` names its dropout.
+    """
 
     weights: tuple[Weight, ...]
     biases: tuple[torch.Tensor | None, ...]
-    low: LowRank | None
+    lows: tuple[LowRank | None, ...]
     site: int
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
-    """What products need beside their operands."""
+class Share:
+    """One adapter's part of a micro-batch: its tokens lie together, and its dropout is its own."""
 
-    scratch: Scratch
+    tokens: slice
     dropout: Dropout
 
 
-def products(
-    x: torch.Tensor, group: Group, tools: Tools
-) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-    """(each layer's output, drop(x) A^T) for `x` of [tokens, inputs]."""
-    low = group.low
-    narrow = None if low is None else tools.dropout.drop(x, group.site) @ low.a.t()
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What products need beside their operands. There is a share for each adapter."""
+
+    scratch: Scratch
+    shares: tuple[Share, ...]
+
+
+Narrow = list[torch.Tensor | None]
+"""drop(x) A^T of each adapter's tokens; None where it has nothing on these layers."""
+
+
+def products(x: torch.Tensor, group: Group, tools: Tools) -> tuple[list[torch.Tensor], Narrow]:
+    """(each layer's output, what came through A) for `x` of [tokens, inputs]."""
+    narrow: Narrow = [
+        None if low is None else share.dropout.drop(x[share.tokens], group.site) @ low.a.t()
+        for share, low in zip(tools.shares, group.lows, strict=True)
+    ]
     outputs = []
     for number, (weight, bias) in enumerate(zip(group.weights, group.biases, strict=True)):
         values = tools.scratch.values(weight).t()
         y = x @ values if bias is None else torch.addmm(bias, x, values)
-        if low is not None and narrow is not None and (b := low.b[number]) is not None:
-            y.addmm_(narrow[:, low.columns[number]], b.t())
+        for share, low, mine in zip(tools.shares, group.lows, narrow, strict=True):
+            if low is not None and mine is not None and (b := low.b[number]) is not None:
+                y[share.tokens].addmm_(mine[:, low.columns[number]], b.t())
         outputs.append(y)
     return outputs, narrow
 
 
 def gradients(
-    grads: Sequence[torch.Tensor],
-    x: torch.Tensor,
-    narrow: torch.Tensor | None,
-    group: Group,
-    tools: Tools,
+    grads: Sequence[torch.Tensor], x: torch.Tensor, narrow: Narrow, group: Group, tools: Tools
 ) -> torch.Tensor:
     """The gradient by `x`; the adapters' gradients go into the group's own places."""
     dx = grads[0] @ tools.scratch.values(group.weights[0])
     for grad, weight in zip(grads[1:], group.weights[1:], strict=True):
         dx.addmm_(grad, tools.scratch.values(weight))
-    low = group.low
-    if low is None or narrow is None:
-        return dx
+    for share, low, mine in zip(tools.shares, group.lows, narrow, strict=True):
+        if low is not None and mine is not None:
+            at = share.tokens
+            d_narrow = _by_narrow([grad[at] for grad in grads], mine, low)
+            torch.mm(d_narrow.t(), share.dropout.drop(x[at], group.site), out=low.grad_a)
+            _add(d_narrow, low, share.dropout, group.site, dx[at])
+    return dx
+
+
+def _by_narrow(grads: Sequence[torch.Tensor], narrow: torch.Tensor, low: LowRank) -> torch.Tensor:
+    """The gradient by what came through A; those by B go into their places."""
     d_narrow = torch.empty_like(narrow)
     for grad, b, grad_b, columns in zip(grads, low.b, low.grad_b, low.columns, strict=True):
         if b is None or grad_b is None:
             continue
         torch.mm(grad, b, out=d_narrow[:, columns])
         torch.addmm(grad_b, grad.t(), narrow[:, columns], beta=0, alpha=low.scale, out=grad_b)
-    torch.mm(d_narrow.t(), tools.dropout.drop(x, group.site), out=low.grad_a)
-    if not tools.dropout.share:
-        return dx.addmm_(d_narrow, low.a)
-    return tools.dropout.drop(d_narrow @ low.a, group.site, add_to=dx)
+    return d_narrow
+
+
+def _add(
+    d_narrow: torch.Tensor, low: LowRank, dropout: Dropout, site: int, dx: torch.Tensor
+) -> None:
+    """Adds to `dx`, in place, what comes back through A."""
+    if dropout.share:
+        dropout.drop(d_narrow @ low.a, site, add_to=dx)
+    else:
+        dx.addmm_(d_narrow, low.a)
 
 
 class Linears(torch.autograd.Function):
@@ -85,14 +113,14 @@ class Linears(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, group: Group, tools: Tools) -> tuple[torch.Tensor, ...]:
         """One output a layer."""
         outputs, narrow = products(x, group, tools)
-        ctx.save_for_backward(x, narrow)
+        ctx.save_for_backward(x, *narrow)
         ctx.context = (group, tools)
         return tuple(outputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         """By `x`."""
-        x, narrow = ctx.saved_tensors
+        x, *narrow = ctx.saved_tensors
         return gradients(grads, x, narrow, *ctx.context), None, None
 
 
@@ -110,7 +138,7 @@ class Mlp(torch.autograd.Function):
     ) -> torch.Tensor:  # fmt: skip
         """`groups` are (gate and up, down)."""
         (gate, up), narrow = products(x, groups[0], tools)
-        ctx.save_for_backward(x, narrow, gate, up)
+        ctx.save_for_backward(x, gate, up, *narrow)
         ctx.context = (groups, tools)
         if not wants_output:
             return torch.empty_like(x)
@@ -120,7 +148,7 @@ class Mlp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
         """By `x`."""
-        x, narrow, gate, up = ctx.saved_tensors
+        x, gate, up, *narrow = ctx.saved_tensors
         (first, down), tools = ctx.context
         d_product = _through_down(grads[0], gate, up, down, tools)
         if d_product is not None:
@@ -137,23 +165,30 @@ def _through_down(
     the gradients of gate and up makes it: so the order is product by B, sweep, then the rest.
     """
     d_product = grad @ tools.scratch.values(down.weights[0])
-    low = down.low
-    if low is None:
+    pairs = zip(tools.shares, down.lows, strict=True)
+    there = [(share, low) for share, low in pairs if low is not None]
+    if not there:
         return d_product
-    b, grad_b = low.b[0], low.grad_b[0]
-    if b is None or grad_b is None:
-        return d_product
-    d_narrow = grad @ b
-    if tools.dropout.share:
-        tools.dropout.drop(d_narrow @ low.a, down.site, add_to=d_product)
-    else:
-        d_product.addmm_(d_narrow, low.a)
+    d_narrows = []
+    for share, low in there:
+        d_narrow = grad[share.tokens] @ _only(low.b)
+        _add(d_narrow, low, share.dropout, down.site, d_product[share.tokens])
+        d_narrows.append(d_narrow)
     swiglu_backward(gate, up, d_product)
-    dropped = tools.dropout.drop(d_product, down.site)
-    torch.mm(d_narrow.t(), dropped, out=low.grad_a)
-    narrow = dropped @ low.a.t()
-    torch.addmm(grad_b, grad.t(), narrow, beta=0, alpha=low.scale, out=grad_b)
+    for (share, low), d_narrow in zip(there, d_narrows, strict=True):
+        dropped = share.dropout.drop(d_product[share.tokens], down.site)
+        torch.mm(d_narrow.t(), dropped, out=low.grad_a)
+        grad_b, narrow, alpha = _only(low.grad_b), dropped @ low.a.t(), low.scale
+        torch.addmm(grad_b, grad[share.tokens].t(), narrow, beta=0, alpha=alpha, out=grad_b)
     return None
+
+
+def _only(matrices: tuple[torch.Tensor | None, ...]) -> torch.Tensor:
+    """The matrix of a group of one layer, which has an adapter."""
+    (matrix,) = matrices
+    if matrix is None:
+        raise ValueError("an adapter on no layer")
+    return matrix
 
 
 def linears(x: torch.Tensor, group: Group, tools: Tools) -> tuple[torch.Tensor, ...]:

@@ -16,34 +16,36 @@ MOST_CHUNKS = 8
 
 
 def head_loss(
-    hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor
+    hidden: torch.Tensor, head: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss, its gradient by `hidden`), of [tokens, width] against [tokens] labels.
+    """(each token's loss, their sum's gradient by `hidden`), of [tokens, width] against labels.
 
-    The loss is the *sum* over learnt tokens times `weight`, a number in a tensor, in fp32.
+    A loss is multiplied by its token's weight, and 0 where nothing is learnt; in fp32.
     """
     grad = torch.empty_like(hidden)
     losses = []
     chunk = max(CHUNK_TOKENS, -(-hidden.shape[0] // MOST_CHUNKS))
-    pieces = (torch.split(t, chunk) for t in (hidden, wanted, grad))
-    for piece, labels, place in zip(*pieces, strict=True):
+    pieces = (torch.split(t, chunk) for t in (hidden, wanted, weights, grad))
+    for piece, labels, factors, place in zip(*pieces, strict=True):
         logits = piece @ head.t()
-        losses.append(cross_entropy(logits, labels, weight).sum())
+        losses.append(cross_entropy(logits, labels, factors))
         torch.mm(logits, head, out=place)
-    return torch.stack(losses).sum(), grad
+    return torch.cat(losses), grad
 
 
-def cross_entropy(logits: torch.Tensor, wanted: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def cross_entropy(
+    logits: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     """The weighted loss of each row in fp32; `logits` become their own gradient in place."""
     kernels = kernels_for(logits)
     if kernels is not None:
-        return kernels.cross_entropy(logits, wanted, weight, IGNORED)  # type: ignore[no-any-return]
+        return kernels.cross_entropy(logits, wanted, weights, IGNORED)  # type: ignore[no-any-return]
     wide = logits.float()
     log_sum = torch.logsumexp(wide, -1)
     learnt = wanted != IGNORED
     place = wanted.clamp(min=0)[:, None]
-    losses = (log_sum - wide.gather(1, place)[:, 0]) * learnt * weight
+    losses = (log_sum - wide.gather(1, place)[:, 0]) * learnt * weights
     grad = (wide - log_sum[:, None]).exp_()
     grad.scatter_add_(1, place, torch.full_like(grad[:, :1], -1.0))
-    logits.copy_(grad * (learnt * weight)[:, None])
+    logits.copy_(grad * (learnt * weights)[:, None])
     return losses

@@ -1,26 +1,52 @@
 """What the training loop holds of the fast path: make it, or hear why not; learn; measure."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from kwanzaa_compute.market.shapes import FAST_FAMILIES
 from kwanzaa_trainer.data import IGNORED
+from kwanzaa_trainer.fast import passes
 from kwanzaa_trainer.fast.attention import Layout
 from kwanzaa_trainer.fast.blocks import Angles, Decoder, read_decoder
 from kwanzaa_trainer.fast.graph import Replayer
 from kwanzaa_trainer.fast.nf4 import Scratch
 from kwanzaa_trainer.fast.norms import read_norm
-from kwanzaa_trainer.fast.passes import Feed, Model, learn, measure
+from kwanzaa_trainer.fast.passes import Feed, Model, joined, learn, measure
 
 if TYPE_CHECKING:
     from kwanzaa_trainer.batches import Batch
 
 MOVING_ANGLES = {"dynamic", "longrope"}
 """Rotary tables that depend on how long the text in hand is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One adapter's micro-batch: its summed loss is multiplied by `weight`.
+
+    `seeds` are for dropout, one for each row, no two rows of a step alike; none where none is used.
+    """
+
+    batch: "Batch"
+    weight: float
+    seeds: Sequence[int] = ()
+
+
+class Company(Protocol):
+    """The other adapters on the same base, with whose micro-batches this one's goes."""
+
+    share: float
+    """This one's part of what the GPU draws: they are as many as go at once."""
+
+    def learn(self, path: "FastPath", piece: Piece) -> torch.Tensor:
+        """What `FastPath.learn` does. Raises `torch.OutOfMemoryError`."""
+
+    def made_room(self) -> bool:
+        """Whether the others have made room since memory ran out, so that it may be tried again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -38,25 +64,35 @@ class FastPath:
     """Whether rows hold several samples: then one that holds a single sample is taken alike."""
     complain: Callable[[str], None] = lambda _: None
     """Hears what went otherwise than hoped."""
+    company: Company | None = None
+    """Who goes through the base with it; None: it goes alone."""
 
     @property
     def words(self) -> str:
         """How it goes, for people."""
         how = "captured once and replayed" if self.replayer else "launched kernel by kernel"
-        share = self.model.dropout
+        share = max(self.model.dropouts)
         exact = ", repeatable to the bit" if self.model.repeatable else ""
         return f"{how}, dropout {f'{share:g} by counter' if share else 'off'}{exact}"
 
     def begin_step(self) -> None:
         """Before the first micro-batch of an optimizer step."""
-        self.model.decoder.adapters.begin_step()
+        for adapters in self.model.decoder.adapters:
+            adapters.begin_step()
 
-    def learn(self, batch: "Batch", weight: float, seed: int) -> torch.Tensor:
+    def learn(self, batch: "Batch", weight: float, seeds: Sequence[int] = ()) -> torch.Tensor:
         """The summed loss of the answers times `weight`; gradients are in the parameters' `.grad`.
 
-        `seed` is this micro-batch's own, for dropout.
+        `seeds` are its rows' own, for dropout.
         """
-        feed = self._feed(batch, weight, seed)
+        piece = Piece(batch, weight, seeds)
+        if self.company is not None:
+            return self.company.learn(self, piece)
+        return self.learn_each([piece])[0]
+
+    def learn_each(self, pieces: "Sequence[Piece]") -> torch.Tensor:
+        """The same for a micro-batch of each of its adapters, all at once: [adapters]."""
+        feed = joined([self._feed(piece) for piece in pieces])
         try:
             return self._learn(feed)
         except torch.OutOfMemoryError:
@@ -68,7 +104,8 @@ class FastPath:
         return self._learn(feed)
 
     def _learn(self, feed: Feed) -> torch.Tensor:
-        if self.replayer is not None and feed.layout.length == self.row_tokens:
+        is_full = feed.ids.numel() == feed.layout.rows * self.row_tokens
+        if self.replayer is not None and is_full:
             try:
                 return self.replayer.learn(feed, self.recompute_every)
             except torch.OutOfMemoryError:
@@ -96,28 +133,31 @@ class FastPath:
 
     def measure(self, batch: "Batch") -> torch.Tensor:
         """The summed loss of the answers as the parameters now are."""
-        return measure(self.model, self._feed(batch, 1.0, 0))
+        return measure(self.model, self._feed(Piece(batch, 1.0)))[0]
 
     def refresh(self) -> None:
         """Takes the parameters as they now are, for `measure`."""
-        self.model.decoder.adapters.refresh()
+        for adapters in self.model.decoder.adapters:
+            adapters.refresh()
 
     def close(self) -> None:
         """Gives up what a captured graph holds."""
         if self.replayer is not None:
             self.replayer.drop()
 
-    def _feed(self, batch: "Batch", weight: float, seed: int) -> Feed:
-        device = self.model.embedding.device
+    def _feed(self, piece: "Piece") -> Feed:
+        batch, device = piece.batch, self.model.embedding.device
+        rows = batch.input_ids.shape[0]
         wanted = torch.full_like(batch.labels, IGNORED)
         wanted[:, :-1] = batch.labels[:, 1:]
         return Feed(
             batch.input_ids.flatten().to(device),
             batch.position_ids.flatten().to(device),
             wanted.flatten().to(device),
-            torch.tensor(weight, dtype=torch.float32).to(device),
-            torch.tensor([seed], dtype=torch.int64).to(device),
+            torch.full((wanted.numel(),), piece.weight, dtype=torch.float32, device=device),
+            torch.tensor(piece.seeds or [0] * rows, dtype=torch.int64).to(device),
             layout_of(batch, device, packs=self.packs),
+            ((rows, wanted.numel()),),
         )
 
 
@@ -138,6 +178,24 @@ def layout_of(batch: "Batch", device: torch.device, *, packs: bool) -> Layout:
     return Layout(rows, length, bounds.to(device))
 
 
+def side_by_side(paths: Sequence[FastPath]) -> FastPath:
+    """Fast paths over the very same base as one, which learns for all their adapters at once.
+
+    The adapters' parameters and gradients stay where they are: `begin_step` is for each path to
+    call for its own. Blocks are computed again as in the path that does so for most of them.
+    """
+    first = paths[0]
+    model = passes.side_by_side([path.model for path in paths])
+    recomputing = [path.recompute_every for path in paths if path.recompute_every]
+    return replace(
+        first,
+        model=model,
+        replayer=None if any(path.replayer is None for path in paths) else Replayer(model),
+        recompute_every=min(recomputing, default=0),
+        company=None,
+    )
+
+
 def make_fast_path(
     model: Any,
     dtype: torch.dtype,
@@ -145,13 +203,16 @@ def make_fast_path(
     *,
     packs: bool = False,
     repeatable: bool = False,
+    scratch: Scratch | None = None,
 ) -> FastPath:
     """The fast path of a `PeftModel` that computes in `dtype`, for rows of at most so many tokens.
 
     `packs` says that rows hold several samples, `repeatable` that two runs must agree to the bit.
+    `scratch` is memory that several paths over one base may share, for they compute in turn.
     Raises ValueError with the reason where it does not apply.
     """
     parts = replace(read_model(model, dtype, row_tokens), repeatable=repeatable)
+    parts = parts if scratch is None else replace(parts, scratch=scratch)
     replayer = Replayer(parts) if parts.embedding.is_cuda else None
     return FastPath(parts, replayer, row_tokens=row_tokens, packs=packs)
 
@@ -178,7 +239,7 @@ def read_model(model: Any, dtype: torch.dtype, row_tokens: int) -> Model:
         head=head.detach(),
         tables={name: _table(base.model.rotary_emb, name, row_tokens, dtype) for name in names},
         scratch=Scratch(dtype),
-        dropout=_dropout(model),
+        dropouts=(_dropout(model),),
     )
 
 
@@ -196,7 +257,7 @@ def _require_known(config: Any, row_tokens: int) -> None:
 
 def _require_all_trained(model: Any, decoder: Decoder) -> None:
     trained = {id(p) for p in model.parameters() if p.requires_grad}
-    if trained != {id(p) for p in decoder.adapters.parameters}:
+    if trained != {id(p) for one in decoder.adapters for p in one.parameters}:
         raise ValueError("more is trained than adapters of its blocks' linear layers")
 
 
