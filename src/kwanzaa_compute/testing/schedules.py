@@ -11,6 +11,9 @@ from kwanzaa_compute.testing.samples import sample_offer
 from kwanzaa_compute.testing.simtrainer import Training
 from kwanzaa_compute.testing.weather import Faults, Weather
 
+STOP_GRACE_S = 300.0
+"""The time that a machine is given to save, once it was asked to stop."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -70,6 +73,7 @@ def draw(seed: int) -> Schedule:
     boot_most_s, boot_limit_s = rng.choice(
         [(60.0, 900.0), (240.0, 420.0), (240.0, 900.0), (600.0, 900.0)]
     )
+    training = _training(rng)
     return Schedule(
         seed=seed,
         watchers=rng.choice([1, 1, 2, 3]),
@@ -87,11 +91,11 @@ def draw(seed: int) -> Schedule:
         deadline=rng.choice(list(Deadline)),
         weather=_weather(rng, settle_s - 4 * skew_s, boot_most_s),
         faults=_faults(rng),
-        training=_training(rng),
+        training=training,
         crashes=rng.choice([0.0, 0.005, 0.02]),
         store_errors=rng.choice([0.0, 0.02, 0.1]),
         store_slow=rng.choice([0.0, 0.0, 0.05, 0.2]),
-        wish=_wish(rng),
+        wish=_wish(rng, boot_most_s / 2 + training.load_s + training.steps * training.step_s),
         blackout_s=rng.choice([None] * 5 + [(rng.uniform(60, 3600), rng.uniform(3600, 80_000))]),
         hostile_s=rng.uniform(1800, 5400),
         finished_within_s=rng.choice([None, rng.uniform(600, 3 * 3600)]),
@@ -123,7 +127,8 @@ def _weather(rng: Random, longest_lag_s: float, boot_most_s: float) -> Weather:
     return Weather(
         latency_s=(0.05, rng.choice([0.2, 3.0])),
         boot_s=(10.0, boot_most_s),
-        ending_s=(0.0, rng.choice([0.0, 20.0])),
+        ending_s=(0.0, rng.choice([0.0, 20.0, 180.0])),
+        works_while_ending=rng.choice([0.0, 0.5, 1.0]),
         list_lag_s=rng.choice([0.0, rng.uniform(1.0, longest_lag_s - 1.0), longest_lag_s - 1.0]),
         preempted_every_s=rng.choice([0.0, 600.0, 1800.0, 5400.0]),
         preempted_stays=rng.choice([0.0, 0.3]),
@@ -170,12 +175,16 @@ def _training(rng: Random) -> Training:
         crashes=rng.choice([0.0, bad]),
         fails=rng.choice([0.0, bad]),
         hangs=rng.choice([0.0, bad / 2]),
-        deaf=rng.choice([0.0, 0.5]),
+        deaf=rng.choice([0.0, 0.5, 1.0]),
         torn_checkpoints=rng.choice([0.0, 0.2]),
         fails_for_good_at=rng.choice([None, None, None, None, None, 50]),
     )
 
 
-def _wish(rng: Random) -> tuple[float, Wish] | None:
+def _wish(rng: Random, finished_s: float) -> tuple[float, Wish] | None:
+    """A wish at any time, or so late that its machine may finish while it is made to end."""
     wish = rng.choice([None, None, Wish.STOP, Wish.TERMINATE])
-    return None if wish is None else (rng.uniform(0, 1500), wish)
+    if wish is None:
+        return None
+    late_s = finished_s - rng.uniform(0, 200) - (STOP_GRACE_S if wish is Wish.STOP else 0)
+    return max(0.0, rng.choice([rng.uniform(0, 1500), late_s])), wish

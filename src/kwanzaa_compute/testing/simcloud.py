@@ -78,6 +78,7 @@ class SimMachine:
     ended_at: float | None = None
     listed: bool = False
     blind_until: float = 0.0
+    works_while_ending: bool = False
 
     @property
     def bills(self) -> bool:
@@ -87,7 +88,8 @@ class SimMachine:
     @property
     def works(self) -> bool:
         """Whether its command can run now."""
-        return self.state in (State.STARTING, State.RUNNING)
+        ending = self.state is State.ENDING and self.works_while_ending and self.exit_code is None
+        return ending or self.state in (State.STARTING, State.RUNNING)
 
 
 class SimCloud:
@@ -213,22 +215,29 @@ class SimCloud:
             self.note("terminate lied", machine.id)
             return
         if machine.state is not State.ENDING:
-            machine.state = State.ENDING
-            self._happened("terminate asked", machine)
-            delay = self.chance.between("ending", *self.weather.ending_s)
-            if delay:
-                self.clock.call_at(self.clock.at + delay, lambda: self._end(machine, "terminated"))
-            else:
-                self._end(machine, "terminated")
+            self._begin_to_end(machine)
         if strikes("terminate error after", faults.terminate_errors_after):
             raise ServerError("internal error")
+
+    def _begin_to_end(self, machine: SimMachine) -> None:
+        runs = machine.state is State.RUNNING
+        on = runs and self.chance.strikes("works while ending", self.weather.works_while_ending)
+        machine.state, machine.works_while_ending = State.ENDING, on
+        self._happened("terminate asked", machine)
+        delay = self.chance.between("ending", *self.weather.ending_s)
+        if delay:
+            self.clock.call_at(self.clock.at + delay, lambda: self._end(machine, "terminated"))
+        else:
+            self._end(machine, "terminated")
 
     # -- what happens to machines by themselves -----------------------------------------------
 
     def exit(self, machine: SimMachine, code: int) -> None:
         """Its command ends; the machine stays and bills."""
         if machine.works:
-            machine.state, machine.exit_code = State.EXITED, code
+            machine.exit_code = code
+            if machine.state is not State.ENDING:
+                machine.state = State.EXITED
             self._happened("exited", machine)
 
     def expire(self, machine: SimMachine) -> None:

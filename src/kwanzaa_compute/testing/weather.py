@@ -17,6 +17,8 @@ class Weather:
     """From the create to the first instruction of the command: allocation and image pull."""
     ending_s: Range = (0.0, 0.0)
     """From a terminate to the end of the machine and its billing."""
+    works_while_ending: float = 0.0
+    """Probability that a machine's command goes on until its end is there, and may even finish."""
     list_lag_s: float = 0.0
     """A new machine may be invisible for so long, and an ended one be shown for so long."""
     preempted_every_s: float = 0.0
