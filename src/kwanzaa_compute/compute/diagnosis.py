@@ -20,6 +20,7 @@ from kwanzaa_compute.compute.checks import (
     unwritable,
     warned,
 )
+from kwanzaa_compute.compute.strays import Findings, find_strays
 from kwanzaa_compute.drivers.contract import ProviderInfo
 from kwanzaa_compute.errors import CredentialsError, KwanzaaError, UsageError
 from kwanzaa_compute.store.grants import grant_hours
@@ -170,30 +171,26 @@ def _orphans(compute: "Compute") -> Iterator[Check]:
     if not owner.is_file():
         yield passed("orphans", "nothing was ever launched from here")
         return
-    mine = f"kwz-{owner.read_text().strip()}-"
     try:
-        known = {attempt.name for attempt in compute.ledger.open_attempts()}
+        found = find_strays(compute)
     except (KwanzaaError, OSError, sqlite3.Error):
         yield warned("orphans", "not looked for: the ledger cannot be read", "mend the ledger")
         return
     for info in compute.catalogue.providers.values():
-        if all(compute.environment.get(name) for name in info.environment):
-            yield _orphans_of(compute, info, mine, known)
+        if info.name in found.unasked or all(map(compute.environment.get, info.environment)):
+            yield _orphans_of(info, found)
 
 
-def _orphans_of(compute: "Compute", info: ProviderInfo, mine: str, known: set[str]) -> Check:
+def _orphans_of(info: ProviderInfo, found: Findings) -> Check:
     what = f"orphans on {info.name}"
-    try:
-        seen = compute.provider(info.name).fleet()
-    except KwanzaaError as error:
-        check = failed(what, error)
-        return warned(what, f"could not be asked: {check.found}", check.mend or "try again")
-    strays = sorted({s.name for s in seen if s.name.startswith(mine) and s.name not in known})
+    if info.name in found.unasked:
+        return warned(what, f"could not be asked: {found.unasked[info.name]}", "try again")
+    strays = sorted({s.name for s in found.strays if s.provider == info.name})
     if not strays:
         return passed(what, "none")
-    where = info.console_url or f"kwanzaa runs; the console of {info.name}"
-    found = f"{', '.join(strays)} belong to no open run and may bill"
-    return Check(what, State.FAIL, found, f"end them: {where}", 6)
+    where = info.console_url or f"the console of {info.name}"
+    said = f"{', '.join(strays)} belong to no open run and may bill"
+    return Check(what, State.FAIL, said, f"kwanzaa gc --end ends them; {where}", 6)
 
 
 def _channels(compute: "Compute", *, notify: bool) -> Iterator[Check]:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +21,8 @@ from kwanzaa_compute.compute.diagnosis import FLOORS, below_floor, diagnose
 from kwanzaa_compute.config import load
 from kwanzaa_compute.drivers.contract import Feature, Phase, ProviderInfo, Sighting
 from kwanzaa_compute.drivers.plugins import Catalogue, discover
+from kwanzaa_compute.runs.ledger import Ledger
+from kwanzaa_compute.testing.samples import sample_attempt, sample_run
 
 CHAT = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "!"}]}\n'
 
@@ -276,6 +279,23 @@ def test_doctor_finds_machines_without_a_run(folder: Path, monkeypatch: pytest.M
     assert (check.state, check.exit_code) == (State.FAIL, 6)
     assert check.found.startswith("kwz-me-lost-1 belong")
     monkeypatch.setattr(Fleet, "names", ("kwz-you-other-1",))
+    assert patient(folder, {"MOON_KEY": "k"})["orphans on moon"].state is State.OK
+
+
+def test_doctor_takes_no_machine_that_is_only_just_launched_for_one_without_a_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger(folder)
+
+    def fleet(_driver: Fleet) -> list[Sighting]:
+        # A watcher writes its intent down, then launches, while the provider is being asked.
+        attempt = sample_attempt(run_id="r1", name="kwz-me-r1-1")
+        with closing(Ledger(folder / "home" / "ledger.sqlite", Clock())) as watchers:
+            watchers.import_runs([(sample_run(id="r1"), [attempt])])
+        return [Sighting("m1", Phase.RUNNING, "kwz-me-r1-1")]
+
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or _this_module())
+    monkeypatch.setattr(Fleet, "fleet", fleet)
     assert patient(folder, {"MOON_KEY": "k"})["orphans on moon"].state is State.OK
 
 
