@@ -65,9 +65,9 @@ class Observer:
     def look(self, run: RunRecord, attempt: AttemptRecord, fleets: Fleets) -> Seen:
         """What can be known of an attempt now. An error is noted; it never means "gone"."""
         looked_at = self._clock.now()
-        seen = replace(self._sight(attempt, fleets), looked_at=looked_at)
+        seen = self._sight(attempt, fleets)
         if attempt.state is not AttemptState.LIVE:
-            return seen
+            return replace(seen, looked_at=looked_at)
         try:
             folder = RunFolder(self._open_store(run.store_url))
             # The done marker last: whatever the machine wrote before it is then there as well.
@@ -82,7 +82,7 @@ class Observer:
             )
         except KwanzaaError as error:
             self._ledger.note(run.id, "store", error.message)
-            return replace(seen, store_read=False)
+            return replace(seen, looked_at=looked_at, store_read=False)
 
     def _sight(self, attempt: AttemptRecord, fleets: Fleets) -> Seen:
         """What the provider says of an attempt's machine, and of others of the same name."""

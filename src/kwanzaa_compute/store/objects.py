@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
@@ -17,7 +18,7 @@ from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingErr
 from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.secret import Secret
 from kwanzaa_compute.store.hf import bucket_store
-from kwanzaa_compute.store.on_disk import create_file
+from kwanzaa_compute.store.on_disk import create_file, read_file
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
@@ -79,10 +80,14 @@ class Store(Protocol):
 class ObjectStore:
     """A `Store` on obstore (S3, Google Cloud Storage, Azure Blob, local files)."""
 
-    def __init__(self, url: str, backend: "ObstoreStore") -> None:
-        """Wraps an obstore store that is rooted at `url`. Use `open_store` instead."""
+    def __init__(self, url: str, backend: "ObstoreStore", folder: Path | None = None) -> None:
+        """Wraps an obstore store that is rooted at `url`. Use `open_store` instead.
+
+        `folder` is where it lies, if it lies on this machine.
+        """
         self._url = url.rstrip("/")
         self._backend = backend
+        self._folder = folder
 
     @property
     def url(self) -> str:
@@ -103,12 +108,11 @@ class ObjectStore:
     def create(self, path: str, data: bytes) -> None:
         """Writes an object that must not exist yet; raises `StoreExistsError` where it does."""
         import obstore
-        from obstore.store import LocalStore
 
         failpoint("store.create")
         with _errors(self._url, path):
-            if isinstance(self._backend, LocalStore):
-                create_file(Path(unquote(urlsplit(self._url).path), _checked(path)), data)
+            if self._folder is not None:
+                create_file(self._folder / _checked(path), data)
                 return
             obstore.put(self._backend, _checked(path), data, mode="create", use_multipart=False)
 
@@ -117,6 +121,8 @@ class ObjectStore:
         import obstore
 
         with _errors(self._url, path):
+            if self._folder is not None:
+                return read_file(f"{self._folder}/{_checked(path)}")
             return bytes(obstore.get(self._backend, _checked(path)).bytes())
 
     def exists(self, path: str) -> bool:
@@ -217,7 +223,8 @@ def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
         return git_store(url, given)
     parts = urlsplit(url)
     folder = Path(unquote(parts.path))
-    return ObjectStore(url, _backend(url, parts.scheme, folder, given))
+    on_disk = folder if parts.scheme == "file" else None
+    return ObjectStore(url, _backend(url, parts.scheme, folder, given), on_disk)
 
 
 def require_store_url(url: str) -> None:
@@ -321,6 +328,7 @@ def _private_folder(url: str, folder: Path) -> None:
         ) from error
 
 
+@lru_cache(maxsize=1024)
 def _checked(path: str) -> str:
     """A path that stays inside the store: names come from machines, and machines may lie."""
     pure = PurePosixPath(path)

@@ -37,6 +37,24 @@ def test_a_missing_object_is_said_to_be_missing(store: ObjectStore) -> None:
     assert not store.exists("nothing.json")
 
 
+@pytest.mark.parametrize("name", ["a b%20c.json", "x#y", "%2F", "ü/é.txt", "q?z", "~[1]"])
+def test_odd_names_are_the_same_for_every_call(store: ObjectStore, name: str) -> None:
+    store.put(name, b"1")
+    assert store.get(name) == b"1"
+    assert [o.path for o in store.list()] == [name]
+    store.delete(name)
+    with pytest.raises(StoreMissingError):
+        store.get(name)
+
+
+def test_a_folder_is_no_object(store: ObjectStore) -> None:
+    store.put("a/b", b"1")
+    with pytest.raises(StoreMissingError):
+        store.get("a")
+    with pytest.raises(StoreError):
+        store.get("a/b/c")
+
+
 def test_deleting_twice_is_fine(store: ObjectStore) -> None:
     store.put("x", b"1")
     store.delete("x")
