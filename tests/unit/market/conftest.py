@@ -1,10 +1,13 @@
 """What the tests of the market share: one model, one recipe, and the first user's real job."""
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from kwanzaa_compute.market.offers import Requirements
+from kwanzaa_compute.market.offers import Offer, Requirements
+from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.recipe import Recipe
 from kwanzaa_compute.market.shapes import ModelShape, find_shape
 from kwanzaa_compute.market.sizing import disk_needed, memory_needed
@@ -67,3 +70,30 @@ def large_job() -> Workload:
 def snapshot_day() -> float:
     """The day for which the bundled prices' ages are judged in these tests."""
     return datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+
+
+@pytest.fixture
+def plan(
+    requirements: Requirements,
+    small_job: Workload,
+    olmo: ModelShape,
+    recipe: Recipe,
+    snapshot_day: float,
+) -> Callable[..., Plan]:
+    """Makes a plan: the small job by default."""
+
+    def make(
+        *offers: Offer,
+        needs: Requirements | None = None,
+        job: Workload | None = None,
+        beside: Sequence[Task] = (),
+        **settings: Any,
+    ) -> Plan:
+        return make_plan(
+            needs or requirements,
+            offers,
+            [Task(job or small_job, olmo, recipe), *beside],
+            Settings(now=snapshot_day, **settings),
+        )
+
+    return make
