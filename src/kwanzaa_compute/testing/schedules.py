@@ -20,7 +20,8 @@ class Schedule:
     """One world to survive. Times in seconds.
 
     The bounds that the library relies on are kept: nothing is invisible for longer than
-    `settle_s` less what the watchers' clocks differ, and a boot is shorter than `boot_limit_s`.
+    `settle_s` less what the watchers' clocks differ, a boot is shorter than `boot_limit_s`, and an
+    end takes no longer than `stop_reserve_s`.
     """
 
     seed: int
@@ -74,6 +75,7 @@ def draw(seed: int) -> Schedule:
         [(60.0, 900.0), (240.0, 420.0), (240.0, 900.0), (600.0, 900.0)]
     )
     training = _training(rng)
+    weather = _weather(rng, settle_s - 4 * skew_s, boot_most_s)
     return Schedule(
         seed=seed,
         watchers=rng.choice([1, 1, 2, 3]),
@@ -86,10 +88,10 @@ def draw(seed: int) -> Schedule:
         project_usd=rng.choice([None, Decimal(rng.randint(8, 200)) / 100]),
         max_hours=rng.choice([1.0, 5.0]),
         settle_s=settle_s,
-        stop_reserve_s=60.0,
+        stop_reserve_s=max(60.0, weather.ending_s[1]),
         boot_limit_s=boot_limit_s,
         deadline=rng.choice(list(Deadline)),
-        weather=_weather(rng, settle_s - 4 * skew_s, boot_most_s),
+        weather=weather,
         faults=_faults(rng),
         training=training,
         crashes=rng.choice([0.0, 0.005, 0.02]),
