@@ -32,6 +32,17 @@ def test_a_soak_ends_with_its_verdict(
     assert capsys.readouterr().out.splitlines()[-1] == "20 schedules, 0 violations"
 
 
+def test_processes_that_play_on_one_disk_do_not_meet(
+    soak: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(soak, "CHUNK", 2)
+    assert soak.main(["--seeds", "6", "--jobs", "2", "--disk", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "6 schedules, 0 violations"
+
+
 def test_a_violation_is_printed_with_its_seed_and_its_shrunk_schedule(
     soak: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ Watchers are killed at any boundary of any call, in the middle of one another's 
 again from what the ledger kept. What may never happen is checked after every event.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Collection
 from contextlib import closing
@@ -59,7 +60,7 @@ def survive(
     schedule: Schedule, *, only: Collection[Strike] | None = None, folder: Path | None = None
 ) -> Outcome:
     """Plays a schedule to its end. `only` replays some strikes; `folder`: the ledger's, on disk."""
-    name = f"world{next(_ledgers)}"
+    name = f"world{os.getpid()}-{next(_ledgers)}"  # a folder may be shared by several processes
     chance = Chance(schedule.seed, only)
     if folder:
         world = World(schedule, str(folder / f"{name}.db"), chance)
