@@ -375,7 +375,7 @@ class TestSeveralAdapters:
             for count in (1, 2, 3, 4)
         }
         assert 2 * 0.9 < seconds[2] / seconds[1] < 2
-        assert seconds[3] == seconds[4] == pytest.approx(2 * seconds[1])
+        assert seconds[3] == seconds[4] == pytest.approx(2 * seconds[2])
 
     def test_what_another_adapter_adds_depends_on_its_own_size(self, plan, task, large_job):
         tiny = workload(
