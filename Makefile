@@ -64,6 +64,10 @@ bench: $(VENV)/.demo ## first import, `kwanzaa --help`, plans of 100,000 offers,
 bench-gpu: $(VENV)/.demo ## on a machine with a GPU: speed and memory of the trainer, peers beside it
 	$(BIN)/python bench/gpu_fast.py --out $(or $(OUT),bench-gpu)
 
+.PHONY: bench-gpus
+bench-gpus: $(VENV)/.demo ## on a machine with two GPUs: one adapter on both, beside one of them
+	$(BIN)/python bench/gpu_team.py --out $(or $(OUT),bench-gpus)
+
 .PHONY: wheels
 wheels: $(VENV)/.test ## one wheel for each distribution, in dist/
 	rm -rf dist

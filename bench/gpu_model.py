@@ -26,6 +26,7 @@ from kwanzaa_trainer.learner import Learner, make_learner, take_step
 from kwanzaa_trainer.model import attach_adapter, set_recomputation, trainable
 from kwanzaa_trainer.packing import Row, pack
 from kwanzaa_trainer.precision import choose_precision, find_device
+from kwanzaa_trainer.team import ALONE, Team
 
 MODEL = "allenai/OLMo-7B-Instruct-hf"
 ROW = 2048 if torch.cuda.is_available() else 128
@@ -37,9 +38,16 @@ GIB = 2**30
 
 
 def make_base(
-    *, quantised: bool, layers: int | None = None, kind: torch.dtype | None = None
+    *,
+    quantised: bool,
+    layers: int | None = None,
+    kind: torch.dtype | None = None,
+    keep_on: str | None = None,
 ) -> Any:
-    """OLMo-7B's shape on the GPU, frozen, random weights (bf16) or their NF4."""
+    """OLMo-7B's shape on the GPU, frozen, random weights (bf16) or their NF4.
+
+    The same weights are drawn where they are to be kept elsewhere, in plain memory say.
+    """
     from bitsandbytes.nn import Linear4bit, Params4bit
     from transformers import OlmoConfig, OlmoForCausalLM
 
@@ -57,7 +65,8 @@ def make_base(
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
 
     def weight(shape: torch.Size) -> torch.Tensor:
-        return torch.empty(shape, device=device, dtype=kind).normal_(0, 0.02)
+        drawn = torch.empty(shape, device=device, dtype=kind).normal_(0, 0.02)
+        return drawn if keep_on is None else drawn.to(keep_on)
 
     for layer in model.model.layers:
         for parent in (layer.self_attn, layer.mlp):
@@ -128,8 +137,10 @@ def learner_of(
     fast: bool,
     repeatable: bool = False,
     total_steps: int = 1000,
+    team: Team = ALONE,
+    in_step: bool = False,
 ) -> Learner:
-    """The trainer's learner on that model, on either path."""
+    """The trainer's learner on that model, on either path, alone or in a team."""
     device = find_device()
     precision = choose_precision(config.run.mixed_precision, device)
     path: FastPath | None = None
@@ -137,7 +148,9 @@ def learner_of(
         path = make_fast_path(model, precision.torch_dtype, ROW, repeatable=repeatable)
     else:
         set_recomputation(model.get_base_model(), config, on=True)
-    return make_learner(model, config, total_steps, precision, device, fast=path)
+    return make_learner(
+        model, config, total_steps, precision, device, fast=path, team=team, in_step=in_step
+    )
 
 
 def full_rows(count: int, seed: int) -> tuple[list[Sample], list[Row]]:
@@ -171,17 +184,21 @@ def steps(
     timed: int,
     warm: int = 1,
 ) -> dict[str, Any]:
-    """Times the learner's steps on consecutive rows; memory is the peak over all of them."""
+    """Times the learner's steps on consecutive rows; memory is the peak over all of them.
+
+    Of a team every process takes its share of the rows; the tokens are those of all.
+    """
     samples, all_rows = data
     settle()
-    took, result, useful = [], None, 0
+    took, result, useful, seen = [], None, 0, []
     for number in range(warm + timed):
         at = number * ROWS_A_STEP % max(1, len(all_rows) - ROWS_A_STEP + 1)
-        mine = all_rows[at : at + ROWS_A_STEP]
+        mine = learner.team.share(all_rows[at : at + ROWS_A_STEP])
         start = time.perf_counter()
         batches = [collate(samples, piece, 1, length=ROW) for piece in micro_batches(mine, rows)]
         result = take_step(learner, batches)
         sync()
+        seen.append((result.loss, result.grad_norm))
         if number >= warm:
             took.append(time.perf_counter() - start)
             useful += result.tokens
@@ -192,6 +209,7 @@ def steps(
         "step_s": [round(t, 4) for t in took],
         "loss": result and result.loss,
         "grad_norm": result and result.grad_norm,
+        "by_step": seen,
         **memory_now(),
     }
 

@@ -55,7 +55,7 @@ def main() -> int:
     return 0
 
 
-def make_base(folder: Path) -> None:
+def make_base(folder: Path, layers: int = 32) -> None:
     """OLMo-7B's shape, random weights in bf16, and a tokenizer of one token a byte."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -71,7 +71,8 @@ def make_base(folder: Path) -> None:
     torch.manual_seed(0)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
-        model = OlmoForCausalLM(OlmoConfig(vocab_size=50304, pad_token_id=0, eos_token_id=1))
+        shape = {"vocab_size": 50304, "num_hidden_layers": layers}
+        model = OlmoForCausalLM(OlmoConfig(**shape, pad_token_id=0, eos_token_id=1))
         torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
     special = {"pad_token": "<pad>", "eos_token": "<end>"}

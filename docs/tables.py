@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kwanzaa_compute.market.gpus import all_gpus
-from kwanzaa_compute.market.offers import Requirements
+from kwanzaa_compute.market.offers import Offer, Requirements
 from kwanzaa_compute.market.plan import Plan, Settings, Task, make_plan
 from kwanzaa_compute.market.prices import bundled_offers
 from kwanzaa_compute.market.recipe import Recipe
@@ -104,7 +104,7 @@ def job_table(job: Workload) -> str:
     rows = [
         (
             c.offer.provider,
-            f"{c.offer.gpu.name}{' spot' if c.offer.spot else ''}",
+            f"{_count(c.offer)}{c.offer.gpu.name}{' spot' if c.offer.spot else ''}",
             f"${c.offer.usd_per_hour}",
             f"{c.set_up_s / 60:.0f} min",
             f"{c.training_s / 3600:.2f} h",
@@ -117,6 +117,10 @@ def job_table(job: Workload) -> str:
     ]
     columns = ("provider", "GPU", ">$/h", ">set-up", ">training", ">set-up's share", ">tokens/s")
     return table((*columns, ">expected", ">1 in 20"), rows)
+
+
+def _count(offer: Offer) -> str:
+    return f"{offer.gpu_count}x " if offer.gpu_count > 1 else ""
 
 
 def gpu_table() -> str:

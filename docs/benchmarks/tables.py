@@ -25,6 +25,7 @@ ABREAST = {
     "nf4 all x1, short rows": "all, 512 tokens",
     "nf4 none x1": "none, 2,048 tokens",
 }
+TEAM = "2026-11-24-h100-team.jsonl"
 FASTEST = "bf16 none x8"
 THEN = {"HF": 4901, "TRL": 5434, "Unsloth": 8160, "Unsloth, none": 11382, "Unsloth, best": 17723}
 """Tokens/s of an earlier study on another H200: not measured in these runs."""
@@ -201,6 +202,28 @@ def packing_table() -> str:
     return table(columns, cells)
 
 
+def team_table() -> str:
+    """The same step on one card and on two that hold the whole base each."""
+    text = (HERE / TEAM).read_text(encoding="utf-8")
+    found = {(each["cell"], each["name"]): each for each in map(json.loads, text.splitlines())}
+    cells = []
+    for name in ("nf4, nothing recomputed, 1 row", "bf16, nothing recomputed, 4 rows"):
+        one, two = found["one", name], found["two", name]
+        (loss, norm), (its_loss, its_norm) = one["by_step"][0], two["by_step"][0]
+        cells.append(
+            (
+                name,
+                f"{rate(one)} ({one['reserved_gib']})",
+                f"{rate(two)} ({two['reserved_gib']})",
+                f"{two['tok_s'] / one['tok_s'] / 2:.1%}",
+                f"{abs(its_loss / loss - 1):.0e}",
+                f"{abs(its_norm / norm - 1):.0e}",
+            )
+        )
+    columns = ("step", ">one card: tokens/s (GiB)", ">two cards: tokens/s (GiB each)")
+    return table((*columns, ">kept of each", ">loss differs by", ">gradient's norm by"), cells)
+
+
 def same_table() -> str:
     """What the fast path computes beside the reference path, and beside itself."""
     one = row(1, "same as the reference path")
@@ -243,6 +266,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "packing": packing_table,
     "same": same_table,
     "adapters": adapters_table,
+    "team": team_table,
 }
 
 

@@ -72,6 +72,35 @@ def test_as_written_is_as_written_and_a_card_too_small_gets_the_least() -> None:
     assert "trying it" in least.reason
 
 
+def on_cards(cards: int, **training: Any) -> Case:
+    return replace(case(**training), cards=cards)
+
+
+def test_two_cards_hold_the_base_each_while_it_fits_any_rung() -> None:
+    one, two = choose(case(), 24).footing, choose(on_cards(2), 24).footing
+    assert two == one
+    assert choose(on_cards(8), 140).footing.rows == 1  # of sixteen rows each card has two
+
+
+def test_where_no_card_holds_the_base_its_blocks_are_spread_and_the_log_hears_why() -> None:
+    least = min(footing.needs_gib for footing in ladder(case()))
+    choice = choose(on_cards(4), least - 0.5)
+    assert choice.footing.pieces == 4
+    assert choice.footing.quantised
+    assert choice.footing.needs_gib <= least - 0.5
+    assert f"one card alone would need {least:.1f} GiB" in choice.reason
+    assert "pieces on 4 cards" in on_cards(4).on(choice.footing).why_not_fast
+
+
+def test_the_config_may_forbid_pieces_or_want_them() -> None:
+    least = min(footing.needs_gib for footing in ladder(case()))
+    assert choose(on_cards(4, shard_base="never"), least - 0.5).footing.pieces == 1
+    wanted = choose(on_cards(4, shard_base="always"), 140)
+    assert wanted.footing.pieces == 4
+    assert "shard_base is always" in wanted.reason
+    assert choose(case(shard_base="always"), 140).footing.pieces == 1
+
+
 def test_going_down_always_takes_less_and_ends() -> None:
     now, seen = replace(as_written(case().config), recompute_every=0, rows=16), []
     while (below := lower(case(), now)) is not None:

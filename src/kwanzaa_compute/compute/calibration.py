@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import StoreError
-from kwanzaa_compute.market.gpus import GPU
+from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.market.recipe import recipe_from_config
 from kwanzaa_compute.market.shapes import ModelShape, find_shape, shape_from_config_json
 from kwanzaa_compute.market.sizing import recipe_on
@@ -40,9 +40,10 @@ def learn_speed(run: "Run") -> SpeedReceipt | None:
     None where the run teaches nothing: it is not done, went on on another kind of GPU, took next
     to no time, was mostly padding, or its model or GPU is not known here. Never raises for those.
     """
-    record, gpu = run.record, _gpu(run)
-    if record.state is not RunState.DONE or gpu is None or not gpu.known:
+    record, offer = run.record, _offer(run)
+    if record.state is not RunState.DONE or offer is None or not offer.gpu.known:
         return None
+    gpu, cards = offer.gpu, max(1, offer.gpu_count)
     try:
         config = TrainingConfig.model_validate_json(record.config)
         done, shape = run.done, _shape(run, config)
@@ -52,22 +53,24 @@ def learn_speed(run: "Run") -> SpeedReceipt | None:
     actual = _tokens_per_s(done, recipe.tokens_per_step) if done else None
     if shape is None or actual is None:
         return None
-    expected = speed(shape, recipe_on(shape, recipe, gpu), gpu).expected
+    on_each = recipe_on(shape, recipe, gpu, cards)
+    expected = speed(shape, on_each, gpu, gpu_count=cards).expected * recipe.evenness(cards)
     receipt = SpeedReceipt(gpu.name, expected, actual)
     run.remember_speed(receipt)
     return receipt
 
 
-def _gpu(run: "Run") -> GPU | None:
-    """What all of the run's training was done on."""
-    used = {(a.provider, a.offer_id, a.region, a.gpu) for a in run.attempts if a.machine_id}
-    if len({gpu for *_, gpu in used}) != 1:
-        return None
-    provider, offer_id, region, _ = next(iter(used))
-    for offer in load_offers(run.record.candidates):
-        if (offer.provider, offer.id, offer.region) == (provider, offer_id, region):
-            return offer.gpu
-    return None
+def _offer(run: "Run") -> Offer | None:
+    """What all of the run's training was done on: as many of the same GPU throughout."""
+    used = {(a.provider, a.offer_id, a.region) for a in run.attempts if a.machine_id}
+    offers = [
+        offer
+        for offer in load_offers(run.record.candidates)
+        if (offer.provider, offer.id, offer.region) in used
+    ]
+    alike = len({(offer.gpu.name, offer.gpu_count) for offer in offers}) == 1
+    same_gpu = len({attempt.gpu for attempt in run.attempts if attempt.machine_id}) == 1
+    return offers[0] if alike and same_gpu else None
 
 
 def _tokens_per_s(done: Done, tokens_per_step: int) -> float | None:

@@ -108,8 +108,8 @@ def _batch_conflict(config: "TrainingConfig") -> Iterator[Problem]:
         f" x gradient_accumulation_steps {training.gradient_accumulation_steps}"
         f" = {training.rows_per_step}"
     )
-    one_gpu = " (a run uses one GPU)" if config.hardware.num_gpus > 1 else ""
-    yield Problem(_BATCH, f"is {effective}, but {product}{one_gpu}: change one of them")
+    shared = " (all GPUs share these)" if config.hardware.num_gpus > 1 else ""
+    yield Problem(_BATCH, f"is {effective}, but {product}{shared}: change one of them")
 
 
 def _method_conflict(config: "TrainingConfig") -> Iterator[Problem]:

@@ -38,6 +38,9 @@ _NOT_REPORTED = (
     "not applied: this version reports to TensorBoard, Weights & Biases and the run's folder"
 )
 
+_ALL_GPUS = (
+    "not applied: the plan weighs machines with any number of GPUs, and all of a machine's train"
+)
 _NO_ANSWERS = "not applied: no metric that is measured here needs generated answers"
 
 
@@ -118,11 +121,11 @@ NOT_APPLIED: Final[Mapping[str, tuple[_Asks, str]]] = {
     ),
     "hardware.distributed_training": (
         lambda c: c.hardware.distributed_training,
-        "not applied: this version trains on one GPU",
+        _ALL_GPUS,
     ),
     "hardware.num_gpus": (
         lambda c: c.hardware.num_gpus > 1,
-        "not applied: this version trains on one GPU",
+        _ALL_GPUS,
     ),
     "cost_estimate": (
         _always,

@@ -327,6 +327,11 @@ class TrainingSection(Section):
         description="In a sweep, how many adapters of one base a GPU trains at once: as many as"
         " fit beside one another, or so many at most; 1 for one after the other.",
     )
+    shard_base: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="On several GPUs: spread the base over them where none holds it alone,"
+        " always, or never.",
+    )
     early_stopping: EarlyStoppingSection = Field(
         default_factory=EarlyStoppingSection, description=EarlyStoppingSection.__doc__
     )

@@ -111,26 +111,36 @@ class Quote:
         return self.disk_micro + self.egress_micro
 
 
-def pace_of(gpu: GPU, asked: Asked) -> Pace:
-    """Whether a GPU will do at all, and how fast it is. Done once for each GPU."""
-    refusal = _gpu_refusal(gpu, asked)
+def cards_together(offer: Offer, asked: Asked) -> int:
+    """How many of the machine's GPUs train one adapter: all of them, unless there are several.
+
+    Several adapters are trained side by side, each on a GPU of its own.
+    """
+    wanted = max(1, asked.requirements.gpu_count)
+    return max(wanted, offer.gpu_count) if len(asked.tasks) == 1 else wanted
+
+
+def pace_of(gpu: GPU, asked: Asked, cards: int = 1) -> Pace:
+    """Whether so many GPUs will do at all, and how fast they are. Done once for each kind."""
+    refusal = _gpu_refusal(gpu, asked, cards)
     if refusal:
         return Pace(refusal)
-    return Pace(None, tuple(_paced(task, gpu, asked) for task in asked.tasks))
+    return Pace(None, tuple(_paced(task, gpu, asked, cards) for task in asked.tasks))
 
 
-def _paced(task: Task, gpu: GPU, asked: Asked) -> Paced:
-    count, receipts = asked.requirements.gpu_count, asked.settings.receipts
-    recipe = recipe_on(task.shape, task.recipe, gpu)
+def _paced(task: Task, gpu: GPU, asked: Asked, cards: int) -> Paced:
+    receipts = asked.settings.receipts
+    recipe = recipe_on(task.shape, task.recipe, gpu, cards)
     training, evaluating = (
-        speed(task.shape, recipe, gpu, gpu_count=count, training=mode, receipts=receipts)
+        speed(task.shape, recipe, gpu, gpu_count=cards, training=mode, receipts=receipts)
         for mode in (True, False)
     )
+    training = training.scaled(task.recipe.evenness(cards))
     answering = answering_s(task.shape, recipe, gpu, task.workload.answers)
     return Paced(task.workload, training, evaluating, answering)
 
 
-def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
+def _gpu_refusal(gpu: GPU, asked: Asked, cards: int) -> tuple[Reason, Detail] | None:
     wanted, settings = asked.requirements, asked.settings
     if wanted.gpu and not gpu_matches(gpu, wanted.gpu):
         return Reason.WRONG_GPU, (wanted.gpu,)
@@ -139,18 +149,16 @@ def _gpu_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
     asked_for = settings.allow_arm or wanted.gpu  # here it is what was asked for by name
     if gpu.arch == "arm" and not gpu.is_cpu and not asked_for:
         return Reason.ARM, ()
-    need = max(_memory_gib(task, gpu) for task in asked.tasks)
-    need = need if gpu.is_cpu else max(need, wanted.vram_gib)
+    recipes = [(task.shape, recipe_on(task.shape, task.recipe, gpu, cards)) for task in asked.tasks]
+    need = max(memory_needed(*one, on_gpu=not gpu.is_cpu).total_gib for one in recipes)
+    # What is asked for at least is meant for a card that holds the whole base.
+    is_spread = any(recipe.pieces > 1 for _, recipe in recipes)
+    need = need if gpu.is_cpu or is_spread else max(need, wanted.vram_gib)
     if gpu.vram_gib < need:
         return Reason.VRAM, (need - gpu.vram_gib, need, gpu.vram_gib)
     if wanted.precision is Precision.BF16_REQUIRED and not gpu.bf16:
         return Reason.NO_BF16, ()
     return None
-
-
-def _memory_gib(task: Task, gpu: GPU) -> float:
-    recipe = recipe_on(task.shape, task.recipe, gpu)
-    return memory_needed(task.shape, recipe, on_gpu=not gpu.is_cpu).total_gib
 
 
 def quote(offer: Offer, pace: Pace, asked: Asked) -> Quote:
@@ -159,7 +167,7 @@ def quote(offer: Offer, pace: Pace, asked: Asked) -> Quote:
     if refusal or not pace.tasks:
         return Quote(refusal)
     terms, settings = terms_of(offer.provider), asked.settings
-    places = max(1, offer.gpu_count // asked.requirements.gpu_count)
+    places = max(1, offer.gpu_count // cards_together(offer, asked))
     cached = settings.extras.model_cached or offer.provider in settings.cached
     went = courses(
         pace.tasks,

@@ -3,7 +3,7 @@
 Import-light on purpose: the trainer plans its memory with it on the GPU machine.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kwanzaa_compute.market.gpus import GPU
@@ -74,6 +74,8 @@ class Recipe:
     the fast path where there is one: `sizing.recipe_on` says what that comes to on a card.
     `repeatable` says that two runs must agree to the bit; what that costs on a GPU has been
     measured on the fast path only.
+    On `pieces` cards the blocks' weights are spread, each holding its share of every block;
+    `sharding` says when: "auto" where they fit no other way, "always" or "never".
     """
 
     row_tokens: int = 2048
@@ -97,6 +99,19 @@ class Recipe:
     plans_memory: bool = False
     may_be_fast: bool = False
     repeatable: bool = False
+    sharding: str = "auto"
+    pieces: int = 1
+
+    def shared_by(self, cards: int) -> "Recipe":
+        """One of so many cards' part of every step: the most rows that any of them has."""
+        rows = -(-self.rows_per_micro_batch * self.accumulation // cards)
+        at_once = min(rows, self.rows_per_micro_batch)
+        return replace(self, rows_per_micro_batch=at_once, accumulation=-(-rows // at_once))
+
+    def evenness(self, cards: int) -> float:
+        """The share of so many cards' time in which none waits for one that has more rows."""
+        rows = self.rows_per_micro_batch * self.accumulation
+        return rows / (cards * -(-rows // cards))
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -150,6 +165,7 @@ def recipe_from_config(config: "TrainingConfig", path: CodePath = REFERENCE) -> 
         plans_memory=training.memory_plan == "auto",
         may_be_fast=training.fast_path != "never",
         repeatable=config.run.deterministic,
+        sharding=training.shard_base,
     )
 
 

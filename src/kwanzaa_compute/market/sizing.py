@@ -46,6 +46,9 @@ _OPTIMIZER_BYTES = {
 
 CUDA_CONTEXT_GIB = 0.5
 """What the driver, cuBLAS and the kernels take before the first tensor (0.4 to 0.6 seen)."""
+GATHERED_BLOCKS = 3
+"""Blocks of a base in pieces that are whole at a time: one at work, one on its way in, and what
+the pieces of one are gathered into before they are laid out."""
 CPU_PROCESS_GIB = 0.8
 """What a Python process with torch and transformers takes before the first tensor."""
 FRAGMENTATION_SHARE = 0.09
@@ -114,11 +117,15 @@ def memory_needed(shape: ModelShape, recipe: Recipe, *, on_gpu: bool = True) -> 
 def _weights(shape: ModelShape, recipe: Recipe) -> Iterator[SizingLine]:
     width = recipe.linear_bytes_per_param
     kind = "NF4" if recipe.quantised else recipe.compute
-    yield SizingLine(
-        "base weights",
-        shape.linear_params * width / GIB,
-        f"{shape.linear_params / 1e9:.3f} billion at {width * 8:.2f} bits ({kind})",
-    )
+    words = f"{shape.linear_params / 1e9:.3f} billion at {width * 8:.2f} bits ({kind})"
+    base_gib = shape.linear_params * width / GIB
+    if recipe.pieces == 1:
+        yield SizingLine("base weights", base_gib, words)
+    else:
+        share = base_gib / recipe.pieces
+        yield SizingLine("base weights", share, f"{words}, a {recipe.pieces}th of each block")
+        block = GATHERED_BLOCKS * base_gib / shape.layers
+        yield SizingLine("gathered", block, f"{GATHERED_BLOCKS} blocks in whole at a time")
     head_bytes = 4 if recipe.path.float32_head else recipe.compute_bytes
     yield SizingLine(
         "embedding and head",
@@ -218,6 +225,7 @@ class Rung:
     recompute_every: int
     micro_batch_factor: int
     path: CodePath = FAST
+    pieces: int = 1
 
     @property
     def name(self) -> str:
@@ -231,6 +239,7 @@ class Rung:
                 "4-bit base" if self.quantised else "16-bit base",
                 words,
                 *([f"{rows} rows at a time"] if rows > 1 else []),
+                *([f"on {self.pieces} cards together"] if self.pieces > 1 else []),
             ]
         )
 
@@ -246,6 +255,7 @@ class Rung:
             rows_per_micro_batch=recipe.rows_per_micro_batch * self.micro_batch_factor,
             accumulation=recipe.accumulation // self.micro_batch_factor,
             path=self.path,
+            pieces=self.pieces,
         )
 
 
@@ -263,21 +273,23 @@ LADDER: tuple[Rung, ...] = (
 
 
 def ladder(
-    shape: ModelShape, recipe: Recipe, *, fast: bool
+    shape: ModelShape, recipe: Recipe, *, fast: bool, pieces: int = 1
 ) -> Iterator[tuple[Rung, Recipe, Sizing]]:
     """Every rung that a recipe with one row a micro-batch may stand on, fastest first.
 
     A base that the config wants in 16 bits is never quantised; one that it wants in 4 may be
     either way, because 16 bits are what its 4 stand for. Off the fast path the recipe keeps its
-    own, and recomputes all blocks or none.
+    own, and recomputes all blocks or none. In `pieces` the base is spread over so many cards, in
+    4 bits where that may be: every block goes over the wires twice a micro-batch.
     """
     seen = set()
     for rung in LADDER:
         mine = replace(
             rung,
-            quantised=rung.quantised and recipe.quantised,
+            quantised=(rung.quantised or pieces > 1) and recipe.quantised,
             recompute_every=rung.recompute_every if fast else min(1, rung.recompute_every),
             path=FAST if fast else recipe.path,
+            pieces=pieces,
         )
         on_rung = mine.applied(recipe)
         if on_rung is not None and mine not in seen:
@@ -306,18 +318,26 @@ def _one_row(recipe: Recipe) -> Recipe:
     return replace(recipe, rows_per_micro_batch=1, accumulation=accumulation)
 
 
-def recipe_on(shape: ModelShape, recipe: Recipe, gpu: GPU) -> Recipe:
-    """How the trainer will really train by that recipe on that card: path, rung, number format.
+def recipe_on(shape: ModelShape, recipe: Recipe, gpu: GPU, cards: int = 1) -> Recipe:
+    """How the trainer will really train by that recipe on each of `cards` such cards.
 
-    Where the memory ladder is left to it, that is the fastest rung that fits, or, where none does,
-    the most frugal one.
+    That is its share of the rows, path, rung and number format. Where the memory ladder is left to
+    it, it takes the fastest rung that fits with the whole base on each card; where none does, the
+    fastest with the base spread over them; and where none does either, the most frugal one.
     """
-    compute = compute_on(recipe, gpu)
-    fast = recipe.may_be_fast and shape.fast and not gpu.is_cpu and compute != "fp16"
+    mine = recipe.shared_by(cards)
+    fast = mine.may_be_fast and shape.fast and not gpu.is_cpu
+    fast = fast and compute_on(recipe, gpu) != "fp16"
+    may_spread = cards > 1 and recipe.sharding != "never" and not gpu.is_cpu
+    must_spread = may_spread and recipe.sharding == "always"
     if gpu.is_cpu or not recipe.plans_memory:
-        return replace(recipe, path=FAST) if fast else recipe
-    each = ladder(shape, _one_row(recipe), fast=fast)
-    rungs = [(sizing.total_gib, on) for _, on, sizing in each]
+        if must_spread:
+            return replace(mine, pieces=cards)
+        return replace(mine, path=FAST) if fast else mine
+    one_row = _one_row(mine)
+    whole = [] if must_spread else list(ladder(shape, one_row, fast=fast))
+    spread = list(ladder(shape, one_row, fast=False, pieces=cards)) if may_spread else []
+    rungs = [(sizing.total_gib, on) for _, on, sizing in (*whole, *spread)]
     fits = next((on for gib, on in rungs if gib <= gpu.vram_gib), None)
     return _own_rows(fits or min(rungs, key=lambda each: each[0])[1])
 

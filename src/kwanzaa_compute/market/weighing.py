@@ -10,7 +10,15 @@ from kwanzaa_compute.market.breakdown import candidate_for
 from kwanzaa_compute.market.candidates import Candidate, Detail, Reason, Refusal
 from kwanzaa_compute.market.costs import MICRO, price_micro, time_cost_micro, usd
 from kwanzaa_compute.market.offers import Availability, Offer
-from kwanzaa_compute.market.quotes import Asked, Pace, Quote, pace_of, quote, with_buffer
+from kwanzaa_compute.market.quotes import (
+    Asked,
+    Pace,
+    Quote,
+    cards_together,
+    pace_of,
+    quote,
+    with_buffer,
+)
 
 if TYPE_CHECKING:
     from kwanzaa_compute.market.gpus import GPU
@@ -114,13 +122,14 @@ class Weighed:
                 buckets[kind] = [index]
             else:
                 bucket.append(index)
-        paces: dict[GPU, Pace] = {}
+        paces: dict[tuple[GPU, int], Pace] = {}
         quoted = []
         for indices in buckets.values():
             offer = self.offers[indices[0]]
-            pace = paces.get(offer.gpu)
+            kind = offer.gpu, cards_together(offer, self.asked)
+            pace = paces.get(kind)
             if pace is None:
-                pace = paces[offer.gpu] = pace_of(offer.gpu, self.asked)
+                pace = paces[kind] = pace_of(kind[0], self.asked, kind[1])
             quoted.append((quote(offer, pace, self.asked), indices))
         quoted.sort(key=self._haste)
         return quoted

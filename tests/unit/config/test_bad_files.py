@@ -171,7 +171,7 @@ ENTRIES = [
         "batch on two GPUs",
         HARDWARE_AND_BATCH,
         6,
-        "a run uses one GPU",
+        "all GPUs share these",
     ),
     (
         "batch that cannot be split",

@@ -123,13 +123,19 @@ def test_what_depends_on_the_kind_of_machine_alone_is_worked_out_once_a_kind(
     """However many offers there are of it: that is why a plan of whole catalogues is quick."""
     quoted, paced = [], []
     monkeypatch.setattr(weighing, "quote", lambda o, *rest: quoted.append(o) or quote(o, *rest))
-    monkeypatch.setattr(weighing, "pace_of", lambda g, asked: paced.append(g) or pace_of(g, asked))
+
+    def noted(gpu, asked, cards):
+        paced.append((gpu, cards))
+        return pace_of(gpu, asked, cards)
+
+    monkeypatch.setattr(weighing, "pace_of", noted)
     for offers in (catalogue, catalogue * 3):
         quoted.clear()
         paced.clear()
         task, settings = Task(large_job, olmo, recipe), Settings(now=snapshot_day)
         assert make_plan(requirements, offers, task, settings).best
-        assert len(paced) == len(set(paced)) == len({offer.gpu for offer in catalogue})
+        kinds = {(offer.gpu, max(1, offer.gpu_count)) for offer in catalogue}
+        assert len(paced) == len(set(paced)) == len(kinds)
         assert len(quoted) == len({weighing._kind_of(offer) for offer in catalogue})
 
 

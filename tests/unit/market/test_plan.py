@@ -233,14 +233,14 @@ class TestSeveralAdapters:
         assert seconds[1] == pytest.approx(2 * seconds[0])
 
     def test_a_machine_is_busy_as_long_as_its_longest_place(self, plan, task, large_job):
-        """Three on two GPUs: the third follows the first."""
+        """Three on two GPUs: the third follows the first. One alone has both."""
         two = offer(gpu_count=2)
         seconds = {
             count: plan(two, job=large_job, beside=[task] * (count - 1)).best.training_s
             for count in (1, 2, 3, 4)
         }
-        assert seconds[1] == seconds[2]
-        assert seconds[3] == seconds[4] == pytest.approx(2 * seconds[1])
+        assert 2 * 0.9 < seconds[2] / seconds[1] < 2
+        assert seconds[3] == seconds[4] == pytest.approx(2 * seconds[2])
 
     def test_what_another_adapter_adds_depends_on_its_own_size(self, plan, task, large_job):
         tiny = workload(

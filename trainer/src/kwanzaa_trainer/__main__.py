@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 from kwanzaa_compute.clock import Clock
@@ -12,6 +12,7 @@ from kwanzaa_compute.store.folder import RunFolder
 from kwanzaa_compute.store.objects import Store, open_store
 from kwanzaa_trainer.allocator import ask_for_growing
 from kwanzaa_trainer.attempt import run_attempt
+from kwanzaa_trainer.launching import launch, line_up, see_one_gpu
 from kwanzaa_trainer.settings import Settings
 from kwanzaa_trainer.stopping import Stop
 
@@ -34,10 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Before torch is imported: cuBLAS reads it once, and is not repeatable without it.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     ask_for_growing()
-    _see_one_gpu(os.environ)
+    see_one_gpu(os.environ)
     try:
         stores = [open_store(url) for url in words[1:]]
-        settings = Settings.from_environment(words[1], _numbered(os.environ, stores[0]))
+        os.environ.update(_numbered(os.environ, stores[0]))
+        line = line_up()
+        if not line.is_alone and len(stores) == 1 and not RunFolder(stores[0]).member_names():
+            return launch(line, words[1])
+        settings = Settings.from_environment(words[1])
     except KwanzaaError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -53,18 +58,6 @@ def _numbered(environ: Mapping[str, str], store: Store) -> Mapping[str, str]:
     if environ.get("KWANZAA_ATTEMPT") != "next":
         return environ
     return {**environ, "KWANZAA_ATTEMPT": str(max(RunFolder(store).attempts(), default=0) + 1)}
-
-
-def _see_one_gpu(environ: MutableMapping[str, str]) -> None:
-    """Under torchrun each process sees its own GPU alone, as number 0; before torch is imported."""
-    place = environ.get("LOCAL_RANK")
-    if place is None or int(environ.get("WORLD_SIZE", "1")) == 1:
-        return
-    seen = environ.get("CUDA_VISIBLE_DEVICES")
-    devices = seen.split(",") if seen else []
-    if devices or seen is None:
-        environ["CUDA_VISIBLE_DEVICES"] = devices[int(place)] if devices else place
-    environ["LOCAL_RANK"] = "0"
 
 
 def _stop_on_signals() -> Stop:

@@ -1,7 +1,7 @@
 """Rows of samples as tensors, and the micro-batches of every optimizer step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kwanzaa_trainer.data import IGNORED, Sample
@@ -57,6 +57,13 @@ def collate(
 def micro_batches(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     """The rows of one optimizer step in pieces of at most `size`."""
     return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+
+def nothing_to_learn(batch: Batch) -> Batch:
+    """The batch, teaching nothing: for a pass that others must not make alone."""
+    import torch
+
+    return replace(batch, labels=torch.full_like(batch.labels, IGNORED), tokens=0, answers=0)
 
 
 def _padding_positions(at: int, length: int, *, is_packed: bool) -> "torch.Tensor":

@@ -1,11 +1,11 @@
 """What the model can do now: the loss on held-out answers, and one answer in words."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
-from kwanzaa_trainer.batches import Batch, collate, micro_batches
+from kwanzaa_trainer.batches import Batch, collate, micro_batches, nothing_to_learn
 from kwanzaa_trainer.data import Sample
 from kwanzaa_trainer.packing import Row
 from kwanzaa_trainer.team import ALONE, Team
@@ -28,21 +28,25 @@ def eval_loss(
     measure: "Callable[[Batch], torch.Tensor]",
     go_on: Callable[[], bool] = lambda: True,
     team: Team = ALONE,
+    in_step: bool = False,
 ) -> float | None:
     """The mean loss over all answer tokens of the rows, without any randomness.
 
     `measure` gives the summed loss of a batch. `go_on` is asked after each batch; None is
-    returned where it said no. The processes of a team share the batches, and all get the result.
+    returned where it said no. The processes of a team share the batches, and all get the result;
+    `in_step` all of them make as many passes, because their base is in pieces.
     """
     import torch
 
     was_training = model.training
     model.eval()
     total, answers, given_up = 0.0, 0, 0
+    pieces = micro_batches(range(len(rows)), batch_rows)
     try:
         with torch.no_grad():
-            for piece in team.share(micro_batches(range(len(rows)), batch_rows)):
+            for piece, counts in _passes(pieces, team, in_step=in_step):
                 batch = collate(samples, [rows[i] for i in piece], pad_id)
+                batch = batch if counts else nothing_to_learn(batch)
                 total += float(measure(batch))
                 answers += batch.answers
                 if not go_on():
@@ -52,6 +56,17 @@ def eval_loss(
         model.train(was_training)
     total, all_answers, stopped = team.sums(total, answers, given_up)
     return None if stopped else total / all_answers
+
+
+def _passes(
+    pieces: list[Sequence[int]], team: Team, *, in_step: bool
+) -> Iterator[tuple[Sequence[int], bool]]:
+    """This process's share of the pieces, and whether each counts or only fills up."""
+    mine = team.share(pieces)
+    yield from ((piece, True) for piece in mine)
+    if in_step:
+        most = len(pieces[:: team.size])
+        yield from ((pieces[0], False) for _ in range(most - len(mine)))
 
 
 def perplexity(loss: float) -> float | None:

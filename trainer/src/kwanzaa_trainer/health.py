@@ -118,3 +118,10 @@ def watch_gpu(clock: Clock) -> Health | None:
     health = Health(pynvml, handle, clock)
     health.look(0)
     return health
+
+
+def gpu_memory_gib() -> float | None:
+    """The most that torch has held on the GPU so far; None without one."""
+    import torch
+
+    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None

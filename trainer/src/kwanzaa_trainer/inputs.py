@@ -15,6 +15,7 @@ from kwanzaa_trainer.answer_schema import compliance
 from kwanzaa_trainer.hub import fetch_from_hub
 from kwanzaa_trainer.model import Base
 from kwanzaa_trainer.quality import IsCompliant
+from kwanzaa_trainer.team import ALONE, Team
 
 SHAPE_KEYS = ("format", "max_seq_length", "packing", "system_prompt")
 FREE_KEYS = {
@@ -27,6 +28,7 @@ FREE_KEYS = {
     "fast_path",
     "memory_plan",
     "adapters_at_once",
+    "shard_base",
 }
 """Keys of `training` that may differ on resumption: they cut the same step into other pieces."""
 
@@ -48,9 +50,14 @@ class Inputs:
 
 
 def fetch_inputs(
-    store: Store, work: Path, *, moved: Callable[[], None], base_folder: Path | None = None
+    store: Store,
+    work: Path,
+    *,
+    moved: Callable[[], None],
+    base_folder: Path | None = None,
+    team: Team = ALONE,
 ) -> Inputs:
-    """Downloads config, data and, where the run has its own, the base.
+    """Downloads config, data and, where the run has its own, the base: that once a machine.
 
     The base goes to `base_folder`; what another run of the same base has laid there already is not
     fetched again. `moved` is called after each file. Raises `ConfigError` or `DataError` where one
@@ -66,7 +73,9 @@ def fetch_inputs(
     if base_folder is None:
         # What an earlier attempt has left is not trusted.
         shutil.rmtree(work / "base", ignore_errors=True)
-    base, base_identity = _fetch_base(store, config, base_folder or work / "base", moved)
+    base, base_identity = team.once_a_machine(
+        lambda: _fetch_base(store, config, base_folder or work / "base", moved)
+    )
     return Inputs(
         config=config,
         train=work / "train.jsonl",

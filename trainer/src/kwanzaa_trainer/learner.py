@@ -40,6 +40,8 @@ class Learner:
     team: Team = ALONE
     fast: "FastPath | None" = None
     """The fast way through the same model; None: transformers' and peft's own."""
+    in_step: bool = False
+    """The base is in pieces, so that every process must make every pass that another one makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,9 @@ def make_learner(
     *,
     fast: "FastPath | None" = None,
     team: Team = ALONE,
+    in_step: bool = False,
 ) -> Learner:
-    """The model with optimizer and scheduler, on accelerate."""
+    """The model with optimizer and scheduler, on accelerate; `in_step` if its base is in pieces."""
     from accelerate import Accelerator
     from transformers import get_scheduler
 
@@ -77,7 +80,9 @@ def make_learner(
     return Learner(
         accelerator,
         # A team sums gradients itself: accelerate must not wrap the model for it.
-        accelerator.prepare_model(model, evaluation_mode=team.size > 1),
+        accelerator.prepare_model(
+            model, device_placement=not in_step, evaluation_mode=team.size > 1
+        ),
         accelerator.prepare_optimizer(optimizer),
         scheduler,
         trainable(model),
@@ -85,6 +90,7 @@ def make_learner(
         config.run.seed,
         team,
         fast,
+        in_step,
     )
 
 
@@ -199,6 +205,8 @@ def _loss_and_gradients(
             return _fast_gradients(learner, learner.fast, batches, answers)
         return _reference_gradients(learner, batches, answers)
     except torch.OutOfMemoryError:
+        if learner.in_step:
+            raise  # the others are in the middle of the same pass, and cannot be told
         return None
 
 

@@ -3,7 +3,7 @@
 import gc
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from kwanzaa_trainer.chat import chat_format
 from kwanzaa_trainer.data import Reader
 from kwanzaa_trainer.effort import measure_ceiling
 from kwanzaa_trainer.inputs import Inputs
-from kwanzaa_trainer.memory import Case, Choice, Footing, as_written, choose
+from kwanzaa_trainer.memory import SHARDED_AS_TOLD, Case, Choice, Footing, as_written, choose
 from kwanzaa_trainer.model import (
     Base,
     attach_adapter,
@@ -28,6 +28,7 @@ from kwanzaa_trainer.model import (
 )
 from kwanzaa_trainer.precision import Device, Precision, choose_precision, find_device
 from kwanzaa_trainer.randomness import seed_everything
+from kwanzaa_trainer.shards import shard_base
 from kwanzaa_trainer.site import Site
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Loaded:
     fast: "FastPath | None"
     ceiling_tflops: float | None
     """What the GPU's best product came to, just now; None without a GPU."""
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether the base is spread over the team's cards: every pass needs all of them."""
+        return self.footing.pieces > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +105,22 @@ def survey(site: Site, inputs: Inputs) -> Survey:
     ceiling = measure_ceiling(device, precision, site.clock)  # while its memory is still free
     if ceiling is not None:
         journal.say("ceiling", f"this GPU's best product: {ceiling:.1f} TFLOP/s", tflops=ceiling)
-    return Survey(device, precision, _case(config, inputs.base, precision, device), ceiling)
+    cards = site.settings.team.size
+    case = _case(config, inputs.base, precision, device, cards)
+    return Survey(device, precision, case, ceiling)
 
 
 def load_frozen(site: Site, inputs: Inputs, seen: Survey, footing: Footing) -> Frozen:
     """Loads the base. Raises `ConfigError` where it cannot be used."""
     config, device, precision = inputs.config, seen.device, seen.precision
+    seen, in_pieces = replace(seen, case=seen.case.on(footing)), footing.pieces > 1
     _seed(config, device)
     site.moved(TrainingPhase.LOAD)
     site.journal.say("base", f"loading the base {config.model.native_base_model_id}")
     tokenizer = load_tokenizer(inputs.base)
-    base = load_base(config, inputs.base, precision, device, quantised=footing.quantised)
+    base = load_base(
+        config, inputs.base, precision, device, quantised=footing.quantised, in_pieces=in_pieces
+    )
     site.moved(TrainingPhase.LOAD)
     return Frozen(base, tokenizer, seen, footing)
 
@@ -124,13 +135,15 @@ def adapt(site: Site, frozen: Frozen, scratch: "Scratch | None" = None) -> Loade
     set_recomputation(base, config, on=footing.recompute_every > 0)
     _warn_of_short_context(site, config, base)
     chat = chat_format(tokenizer, config.data.system_prompt)
+    proof = base_sha256(model) if config.checkpointing.verify_base_weights_unchanged else ""
+    if footing.pieces > 1:
+        shard_base(model, device, footing.pieces)
+        site.moved(TrainingPhase.LOAD)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         reader=Reader(tokenizer, chat, config.data.format, config.data.max_seq_length),
-        base_sha256=base_sha256(model)
-        if config.checkpointing.verify_base_weights_unchanged
-        else "",
+        base_sha256=proof,
         device=device,
         precision=precision,
         case=frozen.seen.case,
@@ -148,11 +161,13 @@ def give_memory_back() -> None:
     torch.cuda.empty_cache()
 
 
-def _case(config: TrainingConfig, base: Base, precision: Precision, device: Device) -> Case:
+def _case(
+    config: TrainingConfig, base: Base, precision: Precision, device: Device, cards: int
+) -> Case:
     path = Path(base.source) / "config.json"
     told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     reason = _reason_against(config, told, precision, device)
-    return Case(config, told, precision.name, reason)
+    return Case(config, told, precision.name, reason, cards)
 
 
 def _reason_against(config: TrainingConfig, base: Any, precision: Precision, device: Device) -> str:
@@ -170,9 +185,13 @@ def _reason_against(config: TrainingConfig, base: Any, precision: Precision, dev
 
 def _stand(site: Site, case: Case, device: Device) -> Footing:
     """The footing for the memory that there is; a machine without a GPU pages, and needs none."""
-    if not device.is_gpu:
+    cards = case.cards
+    if device.is_gpu:
+        choice = choose(case, limit_memory(site))
+    elif cards > 1 and case.config.training.shard_base == "always":
+        choice = Choice(replace(as_written(case.config), pieces=cards), SHARDED_AS_TOLD)
+    else:
         return as_written(case.config)
-    choice = choose(case, limit_memory(site))
     _say_choice(site, choice)
     return choice.footing
 
@@ -200,6 +219,7 @@ def _say_choice(site: Site, choice: Choice) -> None:
         recompute_every=footing.recompute_every,
         rows=footing.rows,
         needs_gib=round(footing.needs_gib, 2),
+        pieces=footing.pieces,
     )
 
 

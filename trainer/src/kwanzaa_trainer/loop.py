@@ -11,13 +11,13 @@ from kwanzaa_compute.market.interruptions import checkpoint_interval_s
 from kwanzaa_compute.store.checkpoints import CheckpointName
 from kwanzaa_compute.store.folder import TrainingPhase
 from kwanzaa_trainer import checkpoint
-from kwanzaa_trainer.batches import collate, micro_batches
+from kwanzaa_trainer.batches import Batch, collate, micro_batches, nothing_to_learn
 from kwanzaa_trainer.charts import Charts
 from kwanzaa_trainer.data import DataSet
 from kwanzaa_trainer.effort import Effort
 from kwanzaa_trainer.evaluate import eval_loss, perplexity
 from kwanzaa_trainer.guard import require_finite, require_progress
-from kwanzaa_trainer.health import Health
+from kwanzaa_trainer.health import Health, gpu_memory_gib
 from kwanzaa_trainer.journal import Journal
 from kwanzaa_trainer.learner import Learner, StepResult, measuring, take_step
 from kwanzaa_trainer.manifest import Shelf
@@ -253,6 +253,7 @@ def _evaluate_if_due(run: Training) -> bool:
         measure=measuring(run.learner),
         go_on=lambda: _is_evaluating(run),
         team=run.team,
+        in_step=run.learner.in_step,
     )
     if loss is None:
         return False  # interrupted: resumption evaluates this step again
@@ -271,7 +272,8 @@ def _owes_an_evaluation(run: Training) -> bool:
 
 def _is_evaluating(run: Training) -> bool:
     run.journal.progress(TrainingPhase.EVAL)
-    return not run.watch.stop.reason
+    reason = run.watch.stop.reason
+    return not (run.team.agreed(reason) if run.learner.in_step else reason)
 
 
 def _early_stopping(config: TrainingConfig) -> EarlyStopping | None:
@@ -296,16 +298,10 @@ def _report_eval(run: Training, loss: float, *, is_best: bool) -> None:
 
 def _step(run: Training) -> None:
     """One optimizer step, from its rows to its line in the log."""
-    progress, samples = run.progress, run.train.data.samples
-    rows = run.team.share(run.schedule.rows_of(progress.step))
-    pieces = micro_batches(rows, run.footing.rows)
+    progress = run.progress
     started = run.clock.monotonic()
-    batches = [
-        collate(samples, [run.train.rows[i] for i in p], run.pad_id, length=run.least_row)
-        for p in pieces
-    ]
     try:
-        result = take_step(run.learner, batches)
+        result = take_step(run.learner, _batches(run))
     except ShortOfMemoryError:
         _step_down(run)
         return  # the loop turns again and takes the same step, cut otherwise
@@ -323,6 +319,20 @@ def _step(run: Training) -> None:
     require_progress(progress.steps_astray, result.loss, progress.first_loss)
     run.step_s = took_s if run.step_s is None else 0.9 * run.step_s + 0.1 * took_s
     _report_step(run, result, tokens_per_second=result.tokens / took_s)
+
+
+def _batches(run: Training) -> list[Batch]:
+    """This process's share of the step's rows, cut to the footing."""
+    rows, samples = run.schedule.rows_of(run.progress.step), run.train.data.samples
+    pieces = micro_batches(run.team.share(rows), run.footing.rows)
+    fillers = 0
+    if run.learner.in_step:
+        fillers = len(micro_batches(rows[:: run.team.size], run.footing.rows)) - len(pieces)
+    batches = [
+        collate(samples, [run.train.rows[i] for i in p], run.pad_id, length=run.least_row)
+        for p in (*pieces, *[rows[:1]] * fillers)
+    ]
+    return [b if n < len(pieces) else nothing_to_learn(b) for n, b in enumerate(batches)]
 
 
 def _step_down(run: Training) -> None:
@@ -364,7 +374,7 @@ def _report_step(run: Training, result: StepResult, *, tokens_per_second: float)
         tokens=progress.tokens,
         tokens_per_second=tokens_per_second,
         eta_s=(total - progress.step) * (run.step_s or 0.0),
-        gpu_memory_gib=_gpu_memory_gib(),
+        gpu_memory_gib=gpu_memory_gib(),
     )
     if not run.schedule.log_due(progress.step):
         return
@@ -387,10 +397,3 @@ def _report_step(run: Training, result: StepResult, *, tokens_per_second: float)
     epoch = progress.step / run.schedule.steps_per_epoch
     run.journal.metric("train", progress.step, loss, tokens=progress.tokens, epoch=epoch, **row)
     run.charts.add("train", progress.step, loss=loss, **row)
-
-
-def _gpu_memory_gib() -> float | None:
-    """The most that torch has held on the GPU so far; None without one."""
-    import torch
-
-    return torch.cuda.max_memory_reserved() / 2**30 if torch.cuda.is_available() else None

@@ -15,6 +15,7 @@ from kwanzaa_compute.market.sizing import Rung, memory_needed
 from kwanzaa_compute.market.sizing import ladder as sizing_ladder
 
 OWN_WORDS = "as the config says"
+SHARDED_AS_TOLD = "training.shard_base is always"
 
 
 class ShortOfMemoryError(Exception):
@@ -40,6 +41,8 @@ class Footing:
     name: str
     needs_gib: float
     """Predicted peak on a GPU, with the driver's share; 0 where the shape is unknown."""
+    pieces: int = 1
+    """On how many cards each block's frozen weights are spread; 1: each card has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Case:
     compute: str
     why_not_fast: str
     """Why the reference path is expected; "" where the fast one is."""
+    cards: int = 1
+    """How many GPUs share the rows of every step."""
 
     @property
     def is_fast(self) -> bool:
@@ -76,14 +81,21 @@ class Case:
         except ValueError:
             return None
 
+    def on(self, footing: Footing) -> "Case":
+        """The case on that footing: a base in pieces is gathered by transformers' own forward."""
+        if footing.pieces == 1:
+            return self
+        return replace(self, why_not_fast=f"the base is in pieces on {footing.pieces} cards")
+
     def recipe(self) -> Recipe:
-        """The config's recipe with one row at a time: what the ladder's rungs multiply."""
-        return replace(
+        """One card's part of the config's recipe, one row at a time: what the rungs multiply."""
+        whole = replace(
             recipe_from_config(self.config),
             rows_per_micro_batch=1,
             accumulation=self.config.training.rows_per_step,
             compute=self.compute,
         )
+        return whole.shared_by(self.cards)
 
 
 def as_written(config: TrainingConfig) -> Footing:
@@ -102,12 +114,31 @@ def choose(case: Case, available_gib: float) -> Choice:
     """The fastest rung that fits into so much memory, the driver's share included.
 
     Where the config wants it as written, or the base's shape cannot be read, it is as written;
-    where nothing fits, the most frugal rung is tried. The reason says so.
+    where nothing fits, the most frugal rung is tried. Of several cards of so much memory, every
+    one holds the whole base where that fits on any rung; else its weights are spread over all of
+    them, unless the config forbids it. The reason says so.
     """
-    mine = as_written(case.config)
+    cards = case.cards
+    wish = case.config.training.shard_base if cards > 1 else "never"
+    if wish == "always":
+        choice = _best(case, available_gib, cards)
+        return replace(choice, reason=f"{SHARDED_AS_TOLD}; {choice.reason}")
+    whole = _best(case, available_gib, 1)
+    if wish == "never" or whole.footing.needs_gib <= available_gib:
+        return whole
+    spread = _best(case, available_gib, cards)
+    if spread.footing.needs_gib > available_gib:
+        return whole
+    need = whole.footing.needs_gib
+    return replace(spread, reason=f"one card alone would need {need:.1f} GiB; {spread.reason}")
+
+
+def _best(case: Case, available_gib: float, pieces: int) -> Choice:
+    """The fastest rung that fits with the base in so many pieces; the most frugal if none does."""
+    mine = replace(as_written(case.config), pieces=pieces)
     if case.config.training.memory_plan == "as_written":
         return Choice(mine, "training.memory_plan is as_written")
-    rungs = ladder(case)
+    rungs = ladder(case, pieces)
     if not rungs:
         return Choice(mine, "the base's config.json does not say its shape")
     there = f"{available_gib:.1f} GiB are there"
@@ -168,18 +199,22 @@ def lower(case: Case, now: Footing) -> Footing | None:
     return next(
         (
             rung
-            for rung in ladder(case)
+            for rung in ladder(case, now.pieces)
             if rung.needs_gib < needs and rung.quantised >= now.quantised
         ),
         None,
     )
 
 
-def ladder(case: Case) -> list[Footing]:
-    """Every rung that this case allows, fastest first; empty where the shape is unknown."""
+def ladder(case: Case, pieces: int = 1) -> list[Footing]:
+    """Every rung that this case allows, fastest first; empty where the shape is unknown.
+
+    In several `pieces`, each card holds its share of the blocks' weights.
+    """
     shape = case.shape
     if shape is None:
         return []
+    fast = case.is_fast and pieces == 1
     return [
         Footing(
             rung.quantised,
@@ -187,14 +222,15 @@ def ladder(case: Case) -> list[Footing]:
             on_rung.rows_per_micro_batch,
             rung.name,
             sizing.total_gib,
+            pieces,
         )
-        for rung, on_rung, sizing in sizing_ladder(shape, case.recipe(), fast=case.is_fast)
+        for rung, on_rung, sizing in sizing_ladder(shape, case.recipe(), fast=fast, pieces=pieces)
     ]
 
 
 def _needs(case: Case, footing: Footing, adapters: int = 1) -> float:
     path = FAST if case.is_fast else REFERENCE
-    rung = Rung(footing.quantised, footing.recompute_every, footing.rows, path)
+    rung = Rung(footing.quantised, footing.recompute_every, footing.rows, path, footing.pieces)
     shape, on_rung = case.shape, rung.applied(case.recipe())
     if not shape or not on_rung:
         return 0.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import ConfigError
 from kwanzaa_trainer.precision import Device, Precision
+from kwanzaa_trainer.shards import gathered, here, quantise
 
 if TYPE_CHECKING:
     import torch
@@ -55,10 +56,12 @@ def load_base(
     device: Device,
     *,
     quantised: bool | None = None,
+    in_pieces: bool = False,
 ) -> "PreTrainedModel":
     """The frozen base on its device. Raises `ConfigError` where it cannot be.
 
-    In 4 bits where `quantised`; None means for qlora.
+    In 4 bits where `quantised`; None means for qlora. A base to be cut into pieces stays in plain
+    memory, because it may be more than the device holds.
 
     The dtype is always said: by default transformers takes the checkpoint's own, and OLMo's says
     float32, which doubles the memory of embedding and head.
@@ -70,20 +73,22 @@ def load_base(
     import_bitsandbytes()
     if quantised is None:
         quantised = config.adapter.quantized
-    quantization = _quantization(config, precision) if quantised else None
+    by_transformers = quantised and not in_pieces
     with _explained(base):
         model = AutoModelForCausalLM.from_pretrained(
             base.source,
             dtype=precision.torch_dtype,
-            quantization_config=quantization,
-            device_map={"": device.torch_device},
+            quantization_config=_quantization(config, precision) if by_transformers else None,
+            device_map=None if in_pieces else {"": device.torch_device},
             attn_implementation="sdpa",
             use_safetensors=True,
             trust_remote_code=False,
         )
     for parameter in model.parameters():
         parameter.requires_grad = False
-    if quantization is not None:
+    if quantised and in_pieces:
+        quantise(model, config, precision, device)
+    if quantised:
         _keep_quantised_weights_in_place(model, device)
     if config.training.tf32 and device.is_gpu:
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -164,18 +169,28 @@ def trainable(model: "torch.nn.Module") -> dict[str, "torch.nn.Parameter"]:
 
 
 def base_sha256(model: "torch.nn.Module") -> str:
-    """One sha256 over every frozen parameter, with the constants of those that are quantised."""
+    """One sha256 over every frozen parameter, with the constants of those that are quantised.
+
+    Collective where the base is in pieces: every process calls it.
+    """
+    import torch
+
     digest = hashlib.sha256()
-    frozen = {_bare(n): p for n, p in model.named_parameters() if not p.requires_grad}
-    for name in sorted(frozen):
-        _feed(digest, name, frozen[name].data)
-        for key, value in sorted(_constants(frozen[name]).items()):
-            _feed(digest, f"{name}.{key}", value)
+    frozen = {_bare(n): (n, p) for n, p in model.named_parameters() if not p.requires_grad}
+    for bare in sorted(frozen):
+        name, parameter = frozen[bare]
+        constants = _constants(model, name, parameter)
+        whole = gathered(parameter)
+        if constants:  # 4-bit numbers are the same bytes, whatever they are stored as
+            whole = whole.reshape(-1).view(torch.uint8).reshape(-1, 1)
+        _feed(digest, bare, whole)
+        for key, value in sorted(constants.items()):
+            _feed(digest, f"{bare}.{key}", value)
     return digest.hexdigest()
 
 
 def base_checksum(model: "torch.nn.Module") -> int:
-    """A sum over every frozen weight's bytes, computed where they lie: cheap enough to repeat.
+    """A sum over the bytes of every frozen weight here, where they lie: cheap enough to repeat.
 
     The constants of quantised weights count as well. It finds memory that has gone bad, by any
     single changed bit; `base_sha256` proves more.
@@ -183,10 +198,10 @@ def base_checksum(model: "torch.nn.Module") -> int:
     import torch
 
     total = 0
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             continue
-        for tensor in (parameter.data, *_constants(parameter).values()):
+        for tensor in (here(parameter), *_constants(model, name, parameter).values()):
             if not isinstance(tensor, torch.Tensor) or not tensor.numel():
                 continue
             raw = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
@@ -197,9 +212,12 @@ def base_checksum(model: "torch.nn.Module") -> int:
     return total % 2**64
 
 
-def _constants(parameter: Any) -> dict[str, Any]:
+def _constants(model: "torch.nn.Module", name: str, parameter: Any) -> dict[str, Any]:
     """What a quantised weight is unpacked with; nothing of others."""
     state = getattr(parameter, "quant_state", None)
+    if state is None and name.endswith(".weight"):
+        # A parameter in pieces has lost it; its module has it still.
+        state = getattr(model.get_submodule(name.rpartition(".")[0]), "quant_state", None)
     return {} if state is None else dict(state.as_dict())
 
 

@@ -87,7 +87,8 @@ def _cards() -> list[Card]:
 
 
 def _check_cards(expected: Expected, cards: list[Card]) -> None:
-    if len(cards) < expected.gpu_count:
+    machines = os.environ.get("KWANZAA_MACHINES", "").count(",") + 1
+    if len(cards) * machines < expected.gpu_count:
         raise BadMachineError(f"it has {len(cards)} GPUs, {expected.gpu_count} were sold")
     sold = find_gpu(expected.gpu)
     for card in cards:

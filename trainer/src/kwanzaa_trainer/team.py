@@ -6,11 +6,11 @@ config however many processes share them, so a checkpoint resumes on any number 
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from kwanzaa_compute.errors import RunError, UsageError
 
@@ -29,12 +29,15 @@ class Team:
 
     rank: int = 0
     size: int = 1
+    machine: int = 0
+    """The number of the machine that this process is on."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Team":
         """The team that torchrun made. Raises `UsageError` where its variables make no sense."""
         try:
-            team = cls(int(environ.get("RANK", "0")), int(environ.get("WORLD_SIZE", "1")))
+            names = (("RANK", "0"), ("WORLD_SIZE", "1"), ("GROUP_RANK", "0"))
+            team = cls(*(int(environ.get(name, default)) for name, default in names))
         except ValueError:
             team = cls(-1, 0)
         if not 0 <= team.rank < team.size:
@@ -77,6 +80,18 @@ class Team:
         said = [value]
         dist.broadcast_object_list(said, src=0)
         return said[0]
+
+    def once_a_machine(self, make: Callable[[], T]) -> T:
+        """What the first process on each machine makes, for all there; the others wait for it."""
+        if self.size == 1:
+            return make()
+        import torch.distributed as dist
+
+        machines, made = [0] * self.size, cast("list[T]", [None] * self.size)
+        dist.all_gather_object(machines, self.machine)
+        first = machines.index(self.machine)
+        dist.all_gather_object(made, make() if self.rank == first else None)
+        return made[first]
 
     def require_alike(self, value: str, what: str) -> None:
         """Raises `RunError` in every process where they do not all have the same."""

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from kwanzaa_trainer.data import IGNORED, Sample
-from kwanzaa_trainer.packing import Row
+from kwanzaa_compute.config import TrainingConfig
+from kwanzaa_trainer.data import IGNORED, DataSet, Sample
+from kwanzaa_trainer.packing import Row, one_by_one, pack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,3 +125,13 @@ def _mapped(path: Path, kind: str) -> "NDArray[np.int32]":
     if not path.stat().st_size:
         return np.empty(0, dtype=kind)
     return np.memmap(path, dtype=kind, mode="r")
+
+
+def rows_of(data: DataSet, config: TrainingConfig) -> list[Row]:
+    """The rows that samples are read in."""
+    length = config.data.max_seq_length
+    if not config.data.packing:
+        return one_by_one(len(data.samples))
+    if data.folder is None:
+        return pack(data.lengths, length)
+    return packed_once(data.folder, f"rows-{length}", lambda: pack(data.lengths, length))

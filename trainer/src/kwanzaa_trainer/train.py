@@ -14,7 +14,7 @@ from kwanzaa_compute.store.folder import Done, TrainingPhase
 from kwanzaa_trainer import checkpoint
 from kwanzaa_trainer.answering import Answerer, answer, as_lines, judge, words
 from kwanzaa_trainer.charts import Charts, make_charts
-from kwanzaa_trainer.data import DataSet, Reader
+from kwanzaa_trainer.data import Reader
 from kwanzaa_trainer.effort import effort_of
 from kwanzaa_trainer.evaluate import greedy_answer, pad_token_id, perplexity
 from kwanzaa_trainer.health import watch_gpu
@@ -25,13 +25,12 @@ from kwanzaa_trainer.loop import Examples, SmallerBaseError, Training, carry_cur
 from kwanzaa_trainer.manifest import Shelf, newest_verified
 from kwanzaa_trainer.memory import Footing
 from kwanzaa_trainer.model import base_checksum, base_sha256
-from kwanzaa_trainer.packing import Row, one_by_one, pack
 from kwanzaa_trainer.report import Report, upload_adapter, write_adapter, write_documents
 from kwanzaa_trainer.schedule import plan_schedule
 from kwanzaa_trainer.site import Site
 from kwanzaa_trainer.stopping import StopWatch
 from kwanzaa_trainer.threads import match_threads, set_threads
-from kwanzaa_trainer.tokens import packed_once
+from kwanzaa_trainer.tokens import rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,11 @@ def train(site: Site, load: Load = load) -> Done:
     """
     site.moved(TrainingPhase.DOWNLOAD)
     moved = partial(site.moved, TrainingPhase.DOWNLOAD)
-    inputs = fetch_inputs(site.folder.store, site.work, moved=moved, base_folder=site.settings.base)
+    team, own = site.settings.team, site.settings.base
+    team.meet()
+    inputs = fetch_inputs(site.folder.store, site.work, moved=moved, base_folder=own, team=team)
     _say_what_is_not_done(site, inputs.config)
     set_threads(site)
-    team = site.settings.team
-    team.meet()
     carried: Carried | None = None
     while True:
         loaded = load(site, inputs, None if carried is None else carried.footing)
@@ -74,11 +73,16 @@ def train(site: Site, load: Load = load) -> Done:
         # A fresh base will not fit beside this one, so nothing may refer to it any more.
         del loaded, training
         give_memory_back()
+    # Where the base is in pieces, nobody can judge the result without the others.
+    if not loaded.in_pieces:
+        team.part()
+    if team.leads or loaded.in_pieces:
+        _take_best(site, training)
+        summary = _judged(site, inputs, loaded, training)
     team.part()
     if not team.leads:
         return Done(training.attempt, training.progress.step, {})
-    _take_best(site, training)
-    return _report(site, inputs, loaded, training)
+    return _report(site, inputs, loaded, training, summary)
 
 
 def _learn(training: Training) -> Footing | None:
@@ -139,6 +143,7 @@ def _prepare(site: Site, inputs: Inputs, loaded: Loaded, carried: Carried | None
             loaded.device,
             fast=loaded.fast,
             team=site.settings.team,
+            in_step=loaded.in_pieces,
         ),
         effort=effort_of(
             loaded.case, train.data.lengths, loaded.ceiling_tflops, site.settings.team.size
@@ -197,17 +202,7 @@ def _examples(
             level="warning",
             lines=data.skipped,
         )
-    return Examples(data, _rows(data, config))
-
-
-def _rows(data: DataSet, config: TrainingConfig) -> list[Row]:
-    """The rows that samples are read in."""
-    length = config.data.max_seq_length
-    if not config.data.packing:
-        return one_by_one(len(data.samples))
-    if data.folder is None:
-        return pack(data.lengths, length)
-    return packed_once(data.folder, f"rows-{length}", lambda: pack(data.lengths, length))
+    return Examples(data, rows_of(data, config))
 
 
 def _resume(site: Site, training: Training) -> None:
@@ -256,15 +251,21 @@ def _take_best(site: Site, training: Training) -> None:
     site.journal.say("best", f"taking the adapter of {best}, eval loss {progress.best}")
 
 
-def _report(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> Done:
-    """Proves the base unchanged, writes the adapter's folder, and carries it into the store."""
+def _judged(site: Site, inputs: Inputs, loaded: Loaded, training: Training) -> dict[str, Any]:
+    """Proves the base unchanged; returns what the run came to, in figures and in answers."""
     _require_base_unchanged(loaded)
     site.moved(TrainingPhase.EVAL)
-    summary = {
+    return {
         **_figures(inputs, loaded, training),
         "quality": _quality(site, inputs, loaded, training),
         "sample": _sample(site, inputs, loaded, training),
     }
+
+
+def _report(
+    site: Site, inputs: Inputs, loaded: Loaded, training: Training, summary: dict[str, Any]
+) -> Done:
+    """Writes the adapter's folder, and carries it into the store."""
     site.moved(TrainingPhase.SAVE)
     site.journal.flush()
     folder = site.work / "adapter"
@@ -342,14 +343,15 @@ def _quality(
 
     def go_on() -> bool:
         site.moved(TrainingPhase.EVAL)
-        return not training.watch.reason()
+        reason = training.watch.reason()
+        return not (training.team.agreed(reason) if loaded.in_pieces else reason)
 
     is_rendered = config.data.format == "chat_jsonl"
     answerer = Answerer(loaded.model, loaded.tokenizer, wishes, config.run.seed, is_rendered)
     replies = answer(answerer, questions, go_on)
-    site.folder.store.put(
-        f"attempts/{training.attempt}/answers.jsonl", as_lines(questions, replies)
-    )
+    if training.team.leads:
+        path = f"attempts/{training.attempt}/answers.jsonl"
+        site.folder.store.put(path, as_lines(questions, replies))
     targets = config.evaluation.targets.model_dump()
     result = judge(questions, replies, metrics, inputs.is_compliant or bool, targets)
     level = "info" if result["missed"] == [] else "warning"
@@ -390,9 +392,6 @@ def _say_what_is_not_done(site: Site, config: TrainingConfig) -> None:
     wishes = {
         "training.optim: there is no GPU memory to page, so states stay in plain memory": on_cpu
         and config.training.optim.startswith("paged_"),
-        "hardware.num_gpus: a process alone uses the first GPU only": not on_cpu
-        and site.settings.team.size == 1
-        and torch.cuda.device_count() > 1,
     }
     for text, applies in wishes.items():
         if applies:
