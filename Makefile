@@ -16,6 +16,9 @@ PIP     := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 COMPILE := $(BIN)/python -m compileall -q -j 2 src trainer/src $(DRIVERS) $(VENV)/lib >/dev/null
 DRIVERS := $(patsubst %/pyproject.toml,%,$(wildcard providers/*/pyproject.toml))
 INPUTS  := pyproject.toml trainer/pyproject.toml constraints.txt $(DRIVERS:=/pyproject.toml)
+# Azure's emulator of blob storage, a Node program. Without npm its tests are skipped, aloud.
+AZURITE := kwanzaa_compute_azureml.simulated.azurite
+NODE    := providers/azureml/src/kwanzaa_compute_azureml/simulated/node/package-lock.json
 
 .DEFAULT_GOAL := help
 .SILENT: help clean clean-venv constraints $(VENV)/.made $(VENV)/.demo $(VENV)/.test
@@ -110,9 +113,10 @@ $(VENV)/.demo: $(VENV)/.made $(INPUTS)
 	$(COMPILE) || true
 	touch $@
 
-$(VENV)/.test: $(VENV)/.made $(INPUTS)
+$(VENV)/.test: $(VENV)/.made $(INPUTS) $(NODE)
 	echo "installing the core, the trainer and what tests need into $(VENV); a few minutes ..."
 	$(PIP) --no-compile hatchling editables
 	$(PIP) --no-compile --no-build-isolation -e '.[dev]' -e 'trainer[torch,wandb]' $(addprefix -e ,$(DRIVERS))
 	$(COMPILE) || true
+	$(BIN)/python -m $(AZURITE) || true
 	touch $(VENV)/.demo $@

@@ -62,6 +62,12 @@ def require_tool() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
+def not_here() -> Callable[[str, str], NoReturn]:
+    """`not_here(what, mend)` skips aloud, and fails in CI: for what is no tool on the PATH."""
+    return _missing
+
+
+@pytest.fixture(scope="session")
 def real_inputs() -> Path:
     """The folder with the first user's own training.yaml and data (`KWANZAA_REAL`)."""
     return _folder("KWANZAA_REAL")

@@ -12,6 +12,7 @@
     +-- StoreError                  storage answered with an error: try again, nothing is lost
     |   +-- StoreMissingError       ... because there is no such object
     |   +-- StoreExistsError        ... because somebody else wrote it first
+    |   +-- StoreDeniedError        ... because the credential may not: mend it, or the clock
     +-- ProviderError               what a provider's own error means to us
     |   +-- CredentialsError        create or mend the named credential
     |   +-- CapacityError           try the next offer
@@ -121,6 +122,16 @@ class StoreMissingError(StoreError):
 
 class StoreExistsError(StoreError):
     """An object of that name exists already, and was to be created."""
+
+
+class StoreDeniedError(StoreError):
+    """The object store does not let this credential in, or not to what was asked for."""
+
+    exit_code = 3
+    usual_mend = (
+        "see that the key is right and may use the folder, that it has not run out, and that this"
+        " machine's clock is right"
+    )
 
 
 class ProviderError(KwanzaaError):

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from kwanzaa_compute.errors import CredentialsError
 from kwanzaa_compute.secret import Secret
-from kwanzaa_compute.store import hf, hf_git
+from kwanzaa_compute.store import hf, hf_git, sas
 
 Environment = Mapping[str, str]
 MOST_STS_HOURS = 12.0
@@ -96,9 +96,7 @@ def _maker(store_url: str, environment: Environment) -> tuple[Maker, float | Non
         case "az" if environment.get("KWANZAA_STORE_SAS"):
             return _limited_sas, None
         case "az" if environment.get("AZURE_STORAGE_ACCOUNT_KEY"):
-            from kwanzaa_compute.store import sas
-
-            return sas.grant, None
+            return _signature, None
         case "hf" if store_url.startswith("hf://datasets/"):
             hf_git.token(environment)
             return _git_token, None
@@ -126,6 +124,11 @@ def _limited_key(_url: str, environment: Environment, _hours: float, _now: float
 
 def _limited_sas(_url: str, environment: Environment, _hours: float, _now: float) -> StoreGrant:
     return StoreGrant(secrets={"AZURE_STORAGE_SAS_TOKEN": Secret(environment["KWANZAA_STORE_SAS"])})
+
+
+def _signature(url: str, environment: Environment, hours: float, now: float) -> StoreGrant:
+    token = sas.for_container(url, environment, hours, now)
+    return StoreGrant(secrets={"AZURE_STORAGE_SAS_TOKEN": token})
 
 
 def _git_token(_url: str, environment: Environment, _hours: float, _now: float) -> StoreGrant:

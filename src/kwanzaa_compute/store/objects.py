@@ -9,16 +9,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
-from kwanzaa_compute.errors import StoreError, StoreExistsError, StoreMissingError, UsageError
+from kwanzaa_compute.clock import Clock
+from kwanzaa_compute.errors import StoreError, StoreMissingError, UsageError
 from kwanzaa_compute.failpoint import failpoint
 from kwanzaa_compute.secret import Secret
+from kwanzaa_compute.store import azure
 from kwanzaa_compute.store.hf import bucket_store
 from kwanzaa_compute.store.on_disk import create_file, read_file
+from kwanzaa_compute.store.refusals import errors_of
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
@@ -29,6 +32,13 @@ CALL_TIMEOUT_S = 60
 RETRY_FOR_S = 120
 CHUNK_BYTES = 8 << 20
 MOST_SIGNED_HOURS = 7 * 24.0
+
+
+class Sign(Protocol):
+    """Makes a URL that one object can be read at, for so many hours from `now`."""
+
+    def __call__(self, path: str, *, hours: float, now: float) -> Secret | None:
+        """None where this environment's credential cannot sign."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +90,22 @@ class Store(Protocol):
 class ObjectStore:
     """A `Store` on obstore (S3, Google Cloud Storage, Azure Blob, local files)."""
 
-    def __init__(self, url: str, backend: "ObstoreStore", folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        backend: "ObstoreStore",
+        folder: Path | None = None,
+        sign: "Sign | None" = None,
+    ) -> None:
         """Wraps an obstore store that is rooted at `url`. Use `open_store` instead.
 
-        `folder` is where it lies, if it lies on this machine.
+        `folder` is where it lies, if it lies on this machine. `sign` makes signed URLs in a
+        better way than obstore has; None where it cannot.
         """
         self._url = url.rstrip("/")
         self._backend = backend
         self._folder = folder
+        self._sign = sign
 
     @property
     def url(self) -> str:
@@ -102,7 +120,7 @@ class ObjectStore:
         import obstore
 
         failpoint("store.put")
-        with _errors(self._url, path):
+        with errors_of(self._url, path):
             obstore.put(self._backend, _checked(path), data)
 
     def create(self, path: str, data: bytes) -> None:
@@ -110,7 +128,7 @@ class ObjectStore:
         import obstore
 
         failpoint("store.create")
-        with _errors(self._url, path):
+        with errors_of(self._url, path):
             if self._folder is not None:
                 create_file(self._folder / _checked(path), data)
                 return
@@ -120,7 +138,7 @@ class ObjectStore:
         """Reads an object; raises `StoreMissingError` where there is none."""
         import obstore
 
-        with _errors(self._url, path):
+        with errors_of(self._url, path):
             if self._folder is not None:
                 return read_file(f"{self._folder}/{_checked(path)}")
             return bytes(obstore.get(self._backend, _checked(path)).bytes())
@@ -130,7 +148,7 @@ class ObjectStore:
         import obstore
 
         try:
-            with _errors(self._url, path):
+            with errors_of(self._url, path):
                 obstore.head(self._backend, _checked(path))
         except StoreMissingError:
             return False
@@ -141,7 +159,7 @@ class ObjectStore:
         import obstore
 
         found: list[StoredObject] = []
-        with _errors(self._url, prefix):
+        with errors_of(self._url, prefix):
             for batch in obstore.list(self._backend, _checked(prefix) if prefix else None):
                 found += [StoredObject(item["path"], item["size"]) for item in batch]
         return sorted(found, key=lambda item: item.path)
@@ -150,7 +168,7 @@ class ObjectStore:
         """The paths of the folders right below `prefix`, sorted; asks for nothing inside them."""
         import obstore
 
-        with _errors(self._url, prefix):
+        with errors_of(self._url, prefix):
             found = obstore.list_with_delimiter(self._backend, _checked(prefix))
         return tuple(sorted(found["common_prefixes"]))
 
@@ -160,7 +178,7 @@ class ObjectStore:
 
         failpoint("store.delete")
         try:
-            with _errors(self._url, path):
+            with errors_of(self._url, path):
                 obstore.delete(self._backend, _checked(path))
         except StoreMissingError:
             return
@@ -171,7 +189,7 @@ class ObjectStore:
 
         digest = file_sha256(source)
         failpoint("store.upload")
-        with _errors(self._url, path):
+        with errors_of(self._url, path):
             obstore.put(self._backend, _checked(path), source)
         return digest
 
@@ -183,7 +201,7 @@ class ObjectStore:
         partial = target.with_name(f".{target.name}.{os.getpid()}.part")
         digest = hashlib.sha256()
         try:
-            with _errors(self._url, path), partial.open("wb") as out:
+            with errors_of(self._url, path), partial.open("wb") as out:
                 for chunk in obstore.get(self._backend, _checked(path)).stream(CHUNK_BYTES):
                     data = bytes(chunk)
                     digest.update(data)
@@ -196,24 +214,28 @@ class ObjectStore:
     def signed_url(self, path: str, hours: float) -> Secret:
         """A URL that anybody may read this object at for so many hours (a week at most).
 
-        That of a `file://` store is the file's own.
+        That of a `file://` store is the file's own. Raises `StoreDeniedError` where the
+        credential cannot sign.
         """
         import obstore
         from obstore.store import AzureStore, GCSStore, S3Store
 
+        hours = min(hours, MOST_SIGNED_HOURS)
+        if self._sign and (signed := self._sign(_checked(path), hours=hours, now=Clock().now())):
+            return signed
         if not isinstance(self._backend, AzureStore | GCSStore | S3Store):
             return Secret(f"{self._url}/{_checked(path)}")
-        expires = timedelta(hours=min(hours, MOST_SIGNED_HOURS))
-        with _errors(self._url, path):
+        expires = timedelta(hours=hours)
+        with errors_of(self._url, path):
             return Secret(obstore.sign(self._backend, "GET", _checked(path), expires))
 
 
 def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
     """The store at a URL; credentials come from the usual variables of its scheme.
 
-    `environment` is where they are looked up (default: this process's own); for `gs://` and
-    `az://` it is always the process's. `file:///folder` is made with mode 0700 where it is
-    missing. Raises `UsageError` for what `require_store_url` refuses.
+    `environment` is where they are looked up (default: this process's own); for `gs://` it is
+    always the process's. `file:///folder` is made with mode 0700 where it is missing. Raises
+    `UsageError` for what `require_store_url` refuses.
     """
     require_store_url(url)
     given = os.environ if environment is None else environment
@@ -224,7 +246,8 @@ def open_store(url: str, environment: Mapping[str, str] | None = None) -> Store:
     parts = urlsplit(url)
     folder = Path(unquote(parts.path))
     on_disk = folder if parts.scheme == "file" else None
-    return ObjectStore(url, _backend(url, parts.scheme, folder, given), on_disk)
+    sign = partial(azure.signed_url, url, given) if parts.scheme == "az" else None
+    return ObjectStore(url, _backend(url, parts.scheme, folder, given), on_disk, sign)
 
 
 def require_store_url(url: str) -> None:
@@ -266,12 +289,29 @@ def _backend(url: str, scheme: str, folder: Path, environment: Mapping[str, str]
         _private_folder(url, folder)
         return LocalStore(prefix=folder)
     client: ClientConfig = {"timeout": f"{CALL_TIMEOUT_S}s", "connect_timeout": "10s"}
+    client |= _roots(environment)
     retry: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=RETRY_FOR_S)}
     if scheme == "hf":
         return bucket_store(url, client, retry, environment)
     if scheme == "s3":
         return _s3(url, client, retry, environment)
+    if scheme == "az":
+        return azure.container_store(url, client, retry, environment)
     return from_url(url, client_options=client, retry_config=retry)
+
+
+def _roots(environment: Mapping[str, str]) -> "ClientConfig":
+    """Certificates to trust beside the usual ones. The process's own are read by the client."""
+    file = environment.get("SSL_CERT_FILE", "")
+    if not file or file == os.environ.get("SSL_CERT_FILE"):
+        return {}
+    try:
+        return {"root_certificate": Path(file).read_bytes()}
+    except OSError as error:
+        raise UsageError(
+            f"the certificates in {file} cannot be read: {error.strerror}",
+            mend="unset SSL_CERT_FILE, or name a PEM file",
+        ) from error
 
 
 def _s3(
@@ -335,34 +375,6 @@ def _checked(path: str) -> str:
     if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\0" in path:
         raise StoreError(f"{path!r} is not a path inside a store")
     return str(pure)
-
-
-class _errors:  # noqa: N801 -- reads as a function: `with _errors(url, path):`
-    """Turns obstore's and the disk's exceptions into ours, without URLs that may be signed."""
-
-    def __init__(self, url: str, path: str) -> None:
-        self._where = f"{path or '/'} in {url}"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            return
-        from obstore import exceptions
-
-        if isinstance(error, FileNotFoundError | exceptions.NotFoundError):
-            raise StoreMissingError(f"there is no {self._where}") from None
-        if isinstance(error, FileExistsError | exceptions.AlreadyExistsError):
-            raise StoreExistsError(f"there already is a {self._where}") from None
-        if isinstance(error, PermissionError | exceptions.PermissionDeniedError):
-            raise StoreError(f"no permission for {self._where}") from None
-        if isinstance(error, exceptions.UnauthenticatedError):
-            raise StoreError(f"not signed in for {self._where}") from None
-        if isinstance(error, OSError | exceptions.BaseError):
-            # The original text may hold a signed URL; its class is enough to go by.
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise StoreError(f"the store failed at {self._where}: {reason}") from None
 
 
 def relative_paths(root: Path) -> Iterator[tuple[Path, str]]:

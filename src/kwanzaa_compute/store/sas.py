@@ -1,20 +1,20 @@
-"""A signature (SAS) for one container of an Azure storage account, made from the account's key.
+"""Signatures (SAS) of an Azure storage account, made from its key: for a container or one object.
 
-Azure has no narrower right than the container for accounts without a hierarchical namespace, so
-give runs a container of their own. The string to sign is that of a service SAS, version
-2020-12-06 (https://learn.microsoft.com/rest/api/storageservices/create-service-sas).
+Azure has no narrower right to write than the container for accounts without a hierarchical
+namespace, so give runs a container of their own. The string to sign is that of a service SAS,
+version 2020-12-06 (https://learn.microsoft.com/rest/api/storageservices/create-service-sas).
 """
 
 import base64
 import binascii
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.errors import CredentialsError
 from kwanzaa_compute.secret import Secret
-from kwanzaa_compute.store.grants import StoreGrant
 
 VERSION = "2020-12-06"
 PERMISSIONS = "racwdl"
@@ -22,48 +22,73 @@ SKEW_S = 900.0
 """The account's clock may be behind ours."""
 
 
-def grant(store_url: str, environment: Mapping[str, str], hours: float, now: float) -> StoreGrant:
-    """A right to the container of `store_url` (`az://container/folder`) for so many hours.
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What is allowed, and on what."""
+
+    kind: str
+    """`c`: a container and all objects in it; `b`: one object."""
+    resource: str
+    """`/blob/<account>/<container>`, and for an object `/<its name>` (not percent-encoded)."""
+    permissions: str
+    """In the order that Azure wants: read, add, create, write, delete, list (`racwdl`)."""
+    protocol: str = "https"
+
+
+Lifetime = tuple[str, str]
+"""From when and until when, in ISO 8601, UTC."""
+
+
+def for_container(
+    store_url: str, environment: Mapping[str, str], hours: float, now: float
+) -> Secret:
+    """A signature for the container of `store_url` (`az://container/folder`) for so many hours.
 
     Raises `CredentialsError` where the account's key is none.
     """
     account = environment.get("AZURE_STORAGE_ACCOUNT_NAME", "")
-    container = urlsplit(store_url).netloc
-    token = container_sas(
-        account,
-        container,
-        environment["AZURE_STORAGE_ACCOUNT_KEY"],
-        starts=iso(now - SKEW_S),
-        ends=iso(now + hours * 3600),
-        plain_http=environment.get("AZURE_ALLOW_HTTP", "").lower() == "true",
-    )
-    return StoreGrant(secrets={"AZURE_STORAGE_SAS_TOKEN": Secret(token)})
+    resource = f"/blob/{account}/{urlsplit(store_url).netloc}"
+    right = Right("c", resource, PERMISSIONS, protocols(environment))
+    return Secret(sign(right, environment["AZURE_STORAGE_ACCOUNT_KEY"], lifetime(now, hours)))
 
 
-def container_sas(
-    account: str, container: str, key: str, *, starts: str, ends: str, plain_http: bool = False
-) -> str:
-    """The SAS token (a query string) for a container; times in ISO 8601, UTC."""
-    protocol = "https,http" if plain_http else "https"
-    resource = f"/blob/{account}/{container}"
+def lifetime(now: float, hours: float) -> Lifetime:
+    """So many hours from now, and the time by which a clock may be behind."""
+    return iso(now - SKEW_S), iso(now + hours * 3600)
+
+
+def protocols(environment: Mapping[str, str]) -> str:
+    """The protocols that a signature holds for: plain HTTP too where the user allows it."""
+    plain = environment.get("AZURE_ALLOW_HTTP", "").lower() == "true"
+    return "https,http" if plain else "https"
+
+
+def sign(right: Right, key: str, holds: Lifetime) -> str:
+    """The SAS token (a query string). Raises `CredentialsError` for a key that is none."""
     unused = [""] * 7  # snapshot time, encryption scope and five response headers
-    lines = [PERMISSIONS, starts, ends, resource, "", "", protocol, VERSION, "c", *unused]
+    starts, ends = holds
+    about = [right.permissions, starts, ends, right.resource, "", "", right.protocol]
+    lines = [*about, VERSION, right.kind, *unused]
+    digest = hmac.digest(key_bytes(key), "\n".join(lines).encode(), "sha256")
+    return urlencode(
+        {
+            "sv": VERSION,
+            "sr": right.kind,
+            "sp": right.permissions,
+            "st": starts,
+            "se": ends,
+            "spr": right.protocol,
+            "sig": base64.b64encode(digest).decode(),
+        }
+    )
+
+
+def key_bytes(key: str) -> bytes:
+    """An account's key as Azure gives it out, decoded. Raises `CredentialsError` for another."""
     try:
-        secret = base64.b64decode(key, validate=True)
+        return base64.b64decode(key, validate=True)
     except (ValueError, binascii.Error):
         raise CredentialsError(
             "the storage account's key is not what Azure gives out",
             mend="set AZURE_STORAGE_ACCOUNT_KEY to one of the account's two keys",
         ) from None
-    signature = base64.b64encode(hmac.digest(secret, "\n".join(lines).encode(), "sha256"))
-    return urlencode(
-        {
-            "sv": VERSION,
-            "sr": "c",
-            "sp": PERMISSIONS,
-            "st": starts,
-            "se": ends,
-            "spr": protocol,
-            "sig": signature.decode(),
-        }
-    )

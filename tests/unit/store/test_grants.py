@@ -8,7 +8,7 @@ import pytest
 
 from kwanzaa_compute.errors import CredentialsError
 from kwanzaa_compute.store.grants import grant, grant_hours
-from kwanzaa_compute.store.sas import container_sas
+from kwanzaa_compute.store.sas import Right, sign
 from kwanzaa_compute.store.sts import folder_policy
 
 OWN_AWS = {"AWS_ACCESS_KEY_ID": "AKIAOWN", "AWS_SECRET_ACCESS_KEY": "own"}
@@ -77,7 +77,7 @@ def test_an_azure_right_is_signed_with_the_accounts_key_and_ends() -> None:
 
 def test_an_account_key_that_is_none_is_a_clear_error() -> None:
     with pytest.raises(CredentialsError, match="not what Azure gives out"):
-        container_sas("a", "c", "not base64!", starts="s", ends="e")
+        sign(Right("c", "/blob/a/c", "r"), "not base64!", ("s", "e"))
 
 
 def test_a_right_is_never_shown() -> None:
