@@ -131,12 +131,17 @@ class HttpClient:
         authorization: Secret | None = None,
         headers: Mapping[str, str] | None = None,
         total_s: float = 30.0,
+        ca_file: str = "",
     ) -> None:
-        """`authorization` is the whole header's value; `total_s` limits each call as a whole."""
+        """`authorization` is the whole header's value; `total_s` limits each call as a whole.
+
+        `ca_file` names the authorities to believe in the place of the usual ones.
+        """
         self._endpoint = endpoint.rstrip("/")
         self._authorization = authorization
         self._headers = dict(headers or {})
         self._total_s = total_s
+        self._ca_file = ca_file
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
 
@@ -246,12 +251,16 @@ class HttpClient:
             timer.cancel()
 
     def _ready(self) -> "httpx2.Client":
+        import ssl
+
         import httpx2
 
         with self._lock:
             if self._client is None:
                 here = (urlsplit(self._endpoint).hostname or "") in _LOOPBACK
+                trusted = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
                 self._client = httpx2.Client(
+                    verify=trusted,
                     follow_redirects=False,  # the key goes to nobody else
                     trust_env=not here,  # a proxy cannot reach a simulator
                     limits=httpx2.Limits(max_keepalive_connections=0),

@@ -1,0 +1,108 @@
+"""A cluster for each job, where the user wants that instead of serverless compute.
+
+It has at most one machine, none when nothing runs, and is deleted when its job ends. Its name is
+made from the job's, so that one whose job was never made is found again, and ended.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kwanzaa_compute.errors import TransientError
+from kwanzaa_compute_azureml.azure import Azure
+from kwanzaa_compute_azureml.replies import OURS
+from kwanzaa_compute_azureml.request import NAME_TAG, TAG, Request
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+IDLE_S = 120
+"""Azure lets a machine go after so long without a job; it bills until then, if nobody deletes it."""
+CREATE_S, WAIT_S = 45.0, 25.0
+LOW_PRIORITY, DEDICATED = "low_priority", "dedicated"
+OVER = frozenset({"deleting", "deleted"})
+
+
+def cluster_name(job_name: str) -> str:
+    """16 letters and digits, which is what Azure allows, from a name that is too long."""
+    return f"kwz{hashlib.sha256(job_name.encode()).hexdigest()[:13]}"
+
+
+class Clusters:
+    """The clusters of one workspace that are ours."""
+
+    def __init__(self, azure: Azure) -> None:
+        """Asks nobody yet."""
+        self._azure = azure
+
+    def make(self, request: Request) -> str:
+        """Makes the cluster of a job, and waits until it is there; returns its name.
+
+        Where it is not there in time, or is refused, it is taken away again. Raises what the SDK
+        raises, `TransientError` where it takes too long.
+        """
+        from azure.ai.ml.entities import AmlCompute
+
+        name = cluster_name(request.name)
+        wanted = AmlCompute(
+            name=name,
+            size=request.size,
+            tier=LOW_PRIORITY if request.spot else DEDICATED,
+            min_instances=0,
+            max_instances=1,
+            idle_time_before_scale_down=IDLE_S,
+            ssh_public_access_enabled=False,
+            tags={TAG: "yes", NAME_TAG: request.name},
+        )
+
+        def ask(client: "MLClient") -> bool:
+            poller = client.compute.begin_create_or_update(wanted)
+            poller.result(WAIT_S)
+            return bool(poller.done())
+
+        try:
+            made = self._azure.call(ask, CREATE_S)
+        except Exception:
+            self.delete(request.name)
+            raise
+        if not made:
+            self.delete(request.name)
+            raise TransientError(
+                f"Azure ML: the cluster {name} was not there after {WAIT_S:.0f} s",
+                nothing_was_created=True,
+            )
+        return name
+
+    def state(self, job_name: str) -> str:
+        """What Azure says of the cluster of a job, in lower case; "": there is none."""
+        name = cluster_name(job_name)
+        try:
+            found: Any = self._azure.call(lambda client: client.compute.get(name))
+        except Exception as error:
+            if is_not_found(error):
+                return ""
+            raise
+        return str(found.provisioning_state or "unknown").lower()
+
+    def delete(self, job_name: str) -> None:
+        """Asks for the end of the cluster of a job; one that is not there is no error."""
+        name = cluster_name(job_name)
+        try:
+            self._azure.call(lambda client: client.compute.begin_delete(name))
+        except Exception as error:
+            if not is_not_found(error) and self.state(job_name) not in {"", *OVER}:
+                raise
+
+    def jobs(self) -> Iterator[str]:
+        """The names of the jobs that have a cluster of ours."""
+        listed: list[Any] = self._azure.call(lambda client: list(client.compute.list()))
+        for compute in listed:
+            name = (compute.tags or {}).get(NAME_TAG, "")
+            if OURS.fullmatch(name) and compute.name == cluster_name(name):
+                yield name
+
+
+def is_not_found(error: Exception) -> bool:
+    """Whether Azure itself says that there is no such thing."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "ResourceNotFoundError" in names and getattr(error, "status_code", None) == 404  # noqa: PLR2004 -- HTTP
