@@ -125,6 +125,7 @@ def test_a_wrong_key_is_no_permission(container: str, owner: Mapping[str, str]) 
     [
         ({"AZURE_STORAGE_ACCOUNT_NAME": ""}, "name of its storage account"),
         ({"AZURE_STORAGE_ACCOUNT_KEY": "not base64!"}, "not what Azure gives out"),
+        ({"AZURE_STORAGE_ACCOUNT_KEY": "", "AZURE_STORAGE_SAS_TOKEN": "x"}, "no signature"),
     ],
 )
 def test_what_cannot_be_right_is_said_before_anybody_is_asked(
@@ -132,6 +133,15 @@ def test_what_cannot_be_right_is_said_before_anybody_is_asked(
 ) -> None:
     with pytest.raises(CredentialsError, match=said):
         open_store("az://c/r1", {**owner, **wrong})
+
+
+def test_what_the_client_reads_by_itself_is_never_shown(
+    owner: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "half-a-key")
+    with pytest.raises(CredentialsError, match="cannot be used") as caught:
+        open_store("az://c/r1", {**owner, "AZURE_STORAGE_ACCOUNT_KEY": ""})
+    assert "half-a-key" not in str(caught.value)
 
 
 def test_a_container_that_does_not_exist_is_not_an_empty_one(owner: Mapping[str, str]) -> None:

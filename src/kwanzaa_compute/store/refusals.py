@@ -11,7 +11,12 @@ from kwanzaa_compute.errors import (
 
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 """The word that S3 and Azure give as their reason. Nothing else of their text is repeated."""
+_STATUS = re.compile(r"status code: (\d{3})\b")
+"""A list that is refused has no exception of its own."""
+DENIED = frozenset({"401", "403"})
 NO_ROOT = frozenset({"ContainerNotFound", "NoSuchBucket", "ContainerBeingDeleted"})
+
+_MEND_ROOT = "create it, or choose another --store"
 
 
 class errors_of:  # noqa: N801 -- reads as a function: `with errors_of(url, path):`
@@ -35,11 +40,10 @@ class errors_of:  # noqa: N801 -- reads as a function: `with errors_of(url, path
     def _meaning(self, error: Exception) -> StoreError:
         from obstore import exceptions
 
-        found = _CODE.search(str(error))
-        code = found[1] if found else ""
+        code, status = _found(_CODE, error), _found(_STATUS, error)
         if code in NO_ROOT:
             # Not "missing": an error is never absence.
-            return StoreError(f"there is no bucket or container for {self._url}", mend=_NO_ROOT)
+            return StoreError(f"there is no bucket or container for {self._url}", mend=_MEND_ROOT)
         said = f" ({code})" if code else ""
         match error:
             case FileNotFoundError() | exceptions.NotFoundError():
@@ -52,9 +56,13 @@ class errors_of:  # noqa: N801 -- reads as a function: `with errors_of(url, path
                 return StoreDeniedError(f"no permission for {self._where}{said}")
             case exceptions.UnauthenticatedError():
                 return StoreDeniedError(f"not signed in for {self._where}{said}")
+            case exceptions.BaseError() if status in DENIED:
+                return StoreDeniedError(f"no permission for {self._where}{said}")
         # The original text may hold a signed URL; its class is enough to go by.
         reason = code or getattr(error, "strerror", None) or type(error).__name__
         return StoreError(f"the store failed at {self._where}: {reason}")
 
 
-_NO_ROOT = "create it, or choose another --store"
+def _found(pattern: re.Pattern[str], error: Exception) -> str:
+    match = pattern.search(str(error))
+    return match[1] if match else ""
