@@ -57,16 +57,31 @@ class AzureMLDriver:
         from kwanzaa_compute.market.offers import Availability
         from kwanzaa_compute.market.gpus import find_gpu
         from kwanzaa_compute_azureml.shapes import SHAPES
+
         for n, (g, c, od, sp) in SHAPES.items():
             for spot in (False, True):
-                yield Offer(provider="azureml", id=n + "-spot" * spot, gpu=find_gpu(g), gpu_count=c, usd_per_hour=Decimal(sp if spot else od), spot=spot, region=self._settings.checked_region(), availability=Availability.UNKNOWN, source="x", as_of=iso(self._context.clock.now()))
+                yield Offer(
+                    provider="azureml",
+                    id=n + "-spot" * spot,
+                    gpu=find_gpu(g),
+                    gpu_count=c,
+                    usd_per_hour=Decimal(sp if spot else od),
+                    spot=spot,
+                    region=self._settings.checked_region(),
+                    availability=Availability.UNKNOWN,
+                    source="x",
+                    as_of=iso(self._context.clock.now()),
+                )
 
     def launch(self, job: Job, offer: Offer) -> str:
         """Sends the parcel, then asks for the job. A job of that name that is ours is adopted."""
         settings = self._settings
         datastore = settings.checked_datastore()
         request = request_of(
-            job, offer, image=job.image or settings.image or image_for(offer.gpu), datastore=datastore
+            job,
+            offer,
+            image=job.image or settings.image or image_for(offer.gpu),
+            datastore=datastore,
         )
         self._check_workspace(request)
         self._send(request.parcel, parcel_of(job))

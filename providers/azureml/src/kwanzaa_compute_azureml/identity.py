@@ -20,12 +20,18 @@ AUTHORITY = "AZURE_AUTHORITY_HOST"
 CLI_S = 20
 
 
-def credential_of(environment: Mapping[str, str], transport: Mapping[str, Any]) -> "TokenCredential":
+def credential_of(
+    environment: Mapping[str, str], transport: Mapping[str, Any]
+) -> "TokenCredential":
     """The credential; `transport` says how its own calls travel. Asks nobody yet.
 
     Raises `CredentialsError` where there is none, or half of one.
     """
-    from azure.identity import AzureCliCredential, ClientSecretCredential, WorkloadIdentityCredential
+    from azure.identity import (
+        AzureCliCredential,
+        ClientSecretCredential,
+        WorkloadIdentityCredential,
+    )
 
     given = {name: environment.get(name, "") for name in (TENANT, CLIENT, SECRET, TOKEN_FILE)}
     words: dict[str, Any] = dict(transport)

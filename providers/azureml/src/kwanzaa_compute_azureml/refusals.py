@@ -119,9 +119,7 @@ def _plain(error: Exception, now: float) -> ProviderError:
     """Of calls that are our own: prices and the run history. None of them makes anything."""
     match error:
         case StatusError():
-            found = _by_words(
-                error.status, error.text, f"Azure: {error}", error.retry_after_s(now)
-            )
+            found = _by_words(error.status, error.text, f"Azure: {error}", error.retry_after_s(now))
             found.nothing_was_created = True
             return found
         case NoAnswerError():

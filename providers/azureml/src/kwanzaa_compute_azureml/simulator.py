@@ -19,7 +19,14 @@ from kwanzaa_compute.testing.loopback.cloud import QUICK
 from kwanzaa_compute.testing.loopback.wire import Reply, Request, WireServer
 from kwanzaa_compute.testing.weather import Faults, Weather
 from kwanzaa_compute_azureml.identity import AUTHORITY, CLIENT, SECRET, TENANT, TOKEN_FILE
-from kwanzaa_compute_azureml.settings import COMPUTE, DATASTORE, IMAGE, REGION, SUBSCRIPTION, WORKSPACE
+from kwanzaa_compute_azureml.settings import (
+    COMPUTE,
+    DATASTORE,
+    IMAGE,
+    REGION,
+    SUBSCRIPTION,
+    WORKSPACE,
+)
 from kwanzaa_compute_azureml.simulated import account as customer
 from kwanzaa_compute_azureml.simulated.account import DATASTORES, OWN_DATASTORE, Account, places
 from kwanzaa_compute_azureml.simulated.arm import Arm, Refusal, refused, troubles

@@ -100,7 +100,9 @@ class Arm:
             words = f"The subscription '{parts[2]}' could not be found."
             raise Refusal(404, "SubscriptionNotFound", words)
         if not path.lower().startswith(SCOPE.path.lower()):
-            words = "was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix"
+            words = (
+                "was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix"
+            )
             what = "/".join(parts[6:9])
             raise Refusal(404, "ResourceNotFound", f"The Resource '{what}' {words}")
 
@@ -149,7 +151,9 @@ class Arm:
             raise Refusal(404, "ComputeNotFound", words)
         if method == "DELETE":
             self._jobs.delete_cluster(clusters[name])
-            return Reply(202, b"", {"Location": self._later(f"computes-{name}"), "Retry-After": "1"})
+            return Reply(
+                202, b"", {"Location": self._later(f"computes-{name}"), "Retry-After": "1"}
+            )
         return Reply(200, _shown_cluster(clusters[name]))
 
     def _check_cluster(self, name: str, body: Mapping[str, Any]) -> None:
@@ -160,7 +164,9 @@ class Arm:
 
     def _check_size(self, size: str) -> None:
         if size not in SHAPES or size in self._account.unknown_sizes:
-            words = f"The specified VM size {size} is not supported in region {self._account.region}"
+            words = (
+                f"The specified VM size {size} is not supported in region {self._account.region}"
+            )
             raise Refusal(400, "InvalidVmSize", words)
         allowed = self._account.quotas.get(size)
         used = sum(
@@ -231,7 +237,11 @@ class Arm:
     def _operation(self, what: str) -> Reply:
         kind, _, name = what.partition("-")
         job = self._jobs.by_name.get(name)
-        over = name not in self._jobs.clusters if kind == "computes" else not job or job.status in ENDED
+        over = (
+            name not in self._jobs.clusters
+            if kind == "computes"
+            else not job or job.status in ENDED
+        )
         headers = {"Location": self._later(what), "Retry-After": "1"}
         return Reply(200, {}) if over else Reply(202, b"", headers)
 

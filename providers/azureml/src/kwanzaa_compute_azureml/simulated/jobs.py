@@ -162,7 +162,9 @@ class Jobs:
         try:
             machine.command = self._command(job, machine)
         except Exception as error:  # noqa: BLE001 -- whatever kept it from its input is the job's end
-            self._end(job, "Failed", ("UserError", f"Failed to read an input: {type(error).__name__}"))
+            self._end(
+                job, "Failed", ("UserError", f"Failed to read an input: {type(error).__name__}")
+            )
             self._cloud.sim.expire(machine)
             return
         job.status, now = "Running", self.now
