@@ -1,4 +1,4 @@
-"""A simulated Azure, the driver, and jobs for its machines. Blob storage is started once for all."""
+"""A simulated Azure, the driver, jobs for its machines. Blob storage is started once for all."""
 
 import secrets
 import sys

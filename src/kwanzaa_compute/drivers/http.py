@@ -258,7 +258,9 @@ class HttpClient:
         with self._lock:
             if self._client is None:
                 here = (urlsplit(self._endpoint).hostname or "") in _LOOPBACK
-                trusted = ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+                trusted = (
+                    ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+                )
                 self._client = httpx2.Client(
                     verify=trusted,
                     follow_redirects=False,  # the key goes to nobody else

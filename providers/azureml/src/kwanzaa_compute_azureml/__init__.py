@@ -7,11 +7,11 @@ FEATURES = frozenset({Feature.UNATTENDED, Feature.CUSTOM_CODE, Feature.SPOT, Fea
 """What holds. Not SSH: nobody is let into a job. Not a role: machines get a signature instead."""
 
 SETTLE_S = 90.0
-"""A job is listed as soon as it is created, as far as anybody documents; beyond a minute for doubt."""
+"""A job is listed as soon as it is created, as far as anybody documents; the rest is doubt."""
 BOOT_S = 2400.0
 """A machine is allocated and set up by Azure, then an image of several GB and our set-up come."""
 STOP_RESERVE_S = 180.0
-"""A job that is cancelled is given some time to end, and its machine some to be let go; both bill."""
+"""A job that is cancelled is given time to end, and its machine to be let go; both bill."""
 
 
 @hookimpl

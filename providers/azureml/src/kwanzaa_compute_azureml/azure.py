@@ -64,7 +64,7 @@ class Azure:
         return within(total_s, lambda: what(client))
 
     def token(self) -> str:
-        """A bearer token for Azure's management, as long as it lasts. Raises what the SDK raises."""
+        """A bearer token for Azure's management, or what the SDK raises."""
         with self._lock:
             credential = self._credential
         scope = f"{self.endpoint}/.default"
@@ -194,7 +194,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _hush() -> None:
-    """The SDK's modules write to stderr by handlers of their own; what they say is not for users."""
+    """The SDK's modules write to stderr by handlers of their own, what is not for users."""
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("azure."):
             logging.getLogger(name).handlers[:] = [logging.NullHandler()]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 IDLE_S = 120
-"""Azure lets a machine go after so long without a job; it bills until then, if nobody deletes it."""
+"""Azure lets a machine go after so long without a job; it bills until then, or is deleted."""
 CREATE_S, WAIT_S = 45.0, 25.0
 LOW_PRIORITY, DEDICATED = "low_priority", "dedicated"
 OVER = frozenset({"deleting", "deleted"})

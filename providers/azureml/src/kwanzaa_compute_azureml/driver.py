@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting
-from kwanzaa_compute.drivers.http import cleaned
+from kwanzaa_compute.drivers.http import HttpClient, cleaned
 from kwanzaa_compute.errors import InvalidRequestError, ProviderError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute_azureml import FEATURES
-from kwanzaa_compute_azureml.azure import Azure, command_of, within
+from kwanzaa_compute_azureml.azure import CA_FILE, Azure, command_of, within
 from kwanzaa_compute_azureml.clusters import Clusters, is_not_found
 from kwanzaa_compute_azureml.history import History
 from kwanzaa_compute_azureml.images import image_for
+from kwanzaa_compute_azureml.prices import Meter, offers_of
 from kwanzaa_compute_azureml.refusals import meaning
 from kwanzaa_compute_azureml.replies import ENDED, OURS, JobView, ending_of, sighting_of
 from kwanzaa_compute_azureml.request import (
@@ -29,6 +30,7 @@ from kwanzaa_compute_azureml.request import (
     refused,
     request_of,
 )
+from kwanzaa_compute_azureml.retail import ENDPOINT, rows
 from kwanzaa_compute_azureml.settings import DATASTORE, REGION, Settings
 
 if TYPE_CHECKING:
@@ -52,26 +54,16 @@ class AzureMLDriver:
         self._has_run: set[str] = set()
 
     def offers(self) -> Iterable[Offer]:
-        """Temporary."""
-        from decimal import Decimal
-        from kwanzaa_compute.market.offers import Availability
-        from kwanzaa_compute.market.gpus import find_gpu
-        from kwanzaa_compute_azureml.shapes import SHAPES
+        """Every size with a GPU that has a price in this region, regular and spot.
 
-        for n, (g, c, od, sp) in SHAPES.items():
-            for spot in (False, True):
-                yield Offer(
-                    provider="azureml",
-                    id=n + "-spot" * spot,
-                    gpu=find_gpu(g),
-                    gpu_count=c,
-                    usd_per_hour=Decimal(sp if spot else od),
-                    spot=spot,
-                    region=self._settings.checked_region(),
-                    availability=Availability.UNKNOWN,
-                    source="x",
-                    as_of=iso(self._context.clock.now()),
-                )
+        Asks the public list of prices, without the SDK and without an account. What is free is
+        not said, and neither is a quota: a job waits, or is refused.
+        """
+        region, clock = self._settings.checked_region(), self._context.clock
+        spot = Meter.LOW_PRIORITY if self._settings.makes_clusters else Meter.SPOT
+        ca_file = self._context.environment.get(CA_FILE, "")
+        with HttpClient(self._context.endpoint or ENDPOINT, ca_file=ca_file) as client:
+            return list(offers_of(rows(client, region, clock), region, iso(clock.now()), spot=spot))
 
     def launch(self, job: Job, offer: Offer) -> str:
         """Sends the parcel, then asks for the job. A job of that name that is ours is adopted."""
@@ -187,7 +179,7 @@ class AzureMLDriver:
             raise InvalidRequestError(
                 f"Azure ML: the datastore {request.datastore} is the container {there}, and the"
                 f" run's store is {' of '.join(reversed(ours))}",
-                mend=f"set {DATASTORE} to a datastore for that container; the README has the command",
+                mend=f"set {DATASTORE} to a datastore for that container; see the README",
                 nothing_was_created=True,
             )
 

@@ -24,7 +24,9 @@ from kwanzaa_compute.errors import (
     InvalidRequestError,
     ProviderError,
     QuotaError,
+    StoreDeniedError,
     StoreError,
+    StoreMissingError,
     TransientError,
 )
 from kwanzaa_compute_azureml.identity import CLIENT, SECRET, TENANT
@@ -37,7 +39,7 @@ _PROVES = re.compile(
     r"(PUT|GET) .*/(datastores|environments|computes|jobs)/[^/]+(/versions/[^/]+)?"
     r"|GET .*/workspaces/[^/]+|(GET|POST) .*/(token|openid-configuration)"
 )
-"""Calls up to and including the one that makes a job; the SDK's calls after it are none of these."""
+"""Calls up to the one that makes a job; what the SDK asks after it is none of these."""
 _QUOTA = re.compile(
     r"quota|InvalidQuota|ExceedsCoreQuota|CoresQuota|OperationNotAllowed|cannot accomodate",
     re.IGNORECASE,
@@ -93,18 +95,24 @@ def _refusal(error: Any, now: float) -> ProviderError:
 
 
 def _by_words(status: int, said: str, words: str, after: float | None) -> ProviderError:
-    if status >= SERVER_ERROR or status < 400:  # noqa: PLR2004 -- HTTP
-        return TransientError(words, retry_after_s=after)
-    if status in {TOO_MANY, 408}:
+    if not 400 <= status < SERVER_ERROR or status in {TOO_MANY, 408}:  # noqa: PLR2004 -- HTTP
         return TransientError(words, retry_after_s=after)
     if _SKEW.search(said):
         return CredentialsError(words, mend=CLOCK)
     if status == UNAUTHORIZED:
         return _sign_in_words(said, words)
+    return _how_much(said, words) or _what_was_asked(status, said, words)
+
+
+def _how_much(said: str, words: str) -> ProviderError | None:
     if _QUOTA.search(said):
         return QuotaError(words, mend=f"ask for more at {QUOTAS_PAGE}: quotas are per region")
     if _CAPACITY.search(said):
         return CapacityError(words)
+    return None
+
+
+def _what_was_asked(status: int, said: str, words: str) -> ProviderError:
     if status == FORBIDDEN:
         mend = "give the caller the role in the README of kwanzaa-compute-azureml"
         return CredentialsError(words, mend=mend)
@@ -146,11 +154,10 @@ def _sign_in_words(said: str, words: str) -> ProviderError:
 
 def _storage(error: StoreError) -> ProviderError:
     """The parcel could not be laid into the store: that comes before anything is created."""
-    said = f"nothing was launched: {error.message}"
-    if "permission" in said or "signed in" in said:
-        mend = "look at AZURE_STORAGE_ACCOUNT_NAME and its key; or this machine's clock is wrong"
-        return CredentialsError(said, mend=mend, nothing_was_created=True)
-    if "there is no" in said:
+    said = f"Azure ML: {error.message}"
+    if isinstance(error, StoreDeniedError):
+        return CredentialsError(said, mend=error.mend, nothing_was_created=True)
+    if isinstance(error, StoreMissingError) or "no bucket or container" in said:
         mend = "make the container, or choose another --store"
         return InvalidRequestError(said, mend=mend, nothing_was_created=True)
     return TransientError(said, mend=error.mend, nothing_was_created=True)

@@ -65,7 +65,7 @@ class Request:
 
 
 def parcel_place(store_url: str, name: str) -> Place:
-    """Where the parcel of a job lies. Raises `InvalidRequestError` where its store is not Azure's."""
+    """Where the parcel of a job lies. Raises `InvalidRequestError` for another store."""
     parts = urlsplit(store_url)
     if parts.scheme != "az" or not parts.netloc:
         raise refused(f"Azure ML reaches az:// only, not {parts.scheme}://")

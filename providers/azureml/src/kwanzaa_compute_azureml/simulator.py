@@ -28,6 +28,7 @@ from kwanzaa_compute_azureml.settings import (
     WORKSPACE,
 )
 from kwanzaa_compute_azureml.simulated import account as customer
+from kwanzaa_compute_azureml.simulated import retail
 from kwanzaa_compute_azureml.simulated.account import DATASTORES, OWN_DATASTORE, Account, places
 from kwanzaa_compute_azureml.simulated.arm import Arm, Refusal, refused, troubles
 from kwanzaa_compute_azureml.simulated.azurite import Azurite
@@ -38,7 +39,7 @@ LOG = "user_logs/std_log.txt"
 
 
 class AzureMLSimulator:
-    """An Azure without an account. `cloud` is its truth, `server` its API, `account` its customer."""
+    """An Azure without an account: `cloud` is the truth, `server` the API, `account` the user."""
 
     def __init__(
         self,
@@ -91,6 +92,7 @@ class AzureMLSimulator:
             storage=self.azurite.account,
             containers=self.containers,
         )
+        self.prices = retail.RetailPages(lambda: self.endpoint)
         tls = SSLContext(PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*self.azurite.authority.server(f"arm-{mine}"))
         self.server = WireServer(self._handle, on_error=troubles, tls=tls)
@@ -123,7 +125,7 @@ class AzureMLSimulator:
             AUTHORITY: self.endpoint,
             SUBSCRIPTION: customer.SUBSCRIPTION,
             WORKSPACE: f"{customer.SCOPE.group}/{customer.SCOPE.workspace}",
-            REGION: customer.REGION,
+            REGION: retail.REGION,
             DATASTORE: customer.DATASTORE,
             IMAGE: "",
             COMPUTE: "",
@@ -142,6 +144,8 @@ class AzureMLSimulator:
     def _handle(self, request: Request) -> Reply:
         if self._entra.handles(request):
             return self._entra.handle(request)
+        if self.prices.handles(request):
+            return self.prices.handle(request)
         if request.path == "/discovery":
             names = ("api", "history", "experimentation", "catalog", "modelmanagement", "studio")
             return Reply(200, dict.fromkeys(names, self.endpoint))

@@ -3,21 +3,19 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
-from kwanzaa_compute.market.gpus import find_gpu
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.testing.weather import Place
-from kwanzaa_compute_azureml.prices import SPOT
+from kwanzaa_compute_azureml.prices import BILLING_STEP_S, SPOT, Meter
 from kwanzaa_compute_azureml.settings import Scope
 from kwanzaa_compute_azureml.shapes import SHAPES
+from kwanzaa_compute_azureml.simulated.retail import REGION, USD_PER_HOUR
 
 SUBSCRIPTION = "00000000-1111-2222-3333-444444444444"
 TENANT = "55555555-6666-7777-8888-999999999999"
 CLIENT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 SECRET = "opens-nothing-but-this-simulation"  # noqa: S105 -- nobody's
 SCOPE = Scope(SUBSCRIPTION, "simulated-group", "simulated-workspace")
-REGION = "eastus"
 DATASTORE, CONTAINER = "kwanzaa_runs", "runs"
 OWN_DATASTORE, OWN_CONTAINER = "workspaceblobstore", "azureml-blobstore"
 """The workspace's own, where it keeps what jobs print."""
@@ -45,25 +43,32 @@ class Account:
 
 
 def places(capacity: Mapping[str, int] | None = None) -> list[Place]:
-    """What is for sale as places of a simulated cloud; `capacity` by offer id (rest: any)."""
-    return [
-        Place(_offer(size, spot), capacity=(capacity or {}).get(_offer(size, spot).id))
-        for size in SHAPES
-        for spot in (False, True)
-    ]
+    """What is for sale as places of a simulated cloud; `capacity` by `place_id` (rest: any)."""
+    found = []
+    for size, prices in USD_PER_HOUR.items():
+        for meter, usd in zip(Meter, prices, strict=True):
+            offer = _offer(size, meter, usd)
+            found.append(Place(offer, capacity=(capacity or {}).get(offer.id)))
+    return found
 
 
-def _offer(size: str, spot: bool) -> Offer:
-    g, c, od, sp = SHAPES[size]
+def place_id(size: str, meter: Meter) -> str:
+    """Which machines are meant: those of one size, and how they are paid."""
+    suffix = {Meter.REGULAR: "", Meter.SPOT: SPOT, Meter.LOW_PRIORITY: "-low-priority"}
+    return f"{size}{suffix[meter]}"
+
+
+def _offer(size: str, meter: Meter, usd: str) -> Offer:
     return Offer(
         provider="azureml",
-        id=f"{size}{SPOT}" if spot else size,
-        gpu=find_gpu(g),
-        gpu_count=c,
-        usd_per_hour=Decimal(sp if spot else od),
-        spot=spot,
+        id=place_id(size, meter),
+        gpu=SHAPES[size].gpu,
+        gpu_count=SHAPES[size].count,
+        usd_per_hour=Decimal(usd),
+        spot=meter is not Meter.REGULAR,
         region=REGION,
         availability=Availability.AVAILABLE,
+        billing_step_s=BILLING_STEP_S,
         source="simulated",
         as_of="2026-01-01T00:00:00Z",
     )

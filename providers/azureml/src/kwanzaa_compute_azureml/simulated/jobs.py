@@ -9,10 +9,11 @@ from typing import Any
 from kwanzaa_compute.testing.loopback import Command, LoopbackCloud
 from kwanzaa_compute.testing.simcloud import SimMachine
 from kwanzaa_compute.testing.weather import SoldOutError
-from kwanzaa_compute_azureml.prices import SPOT
+from kwanzaa_compute_azureml.prices import Meter
 from kwanzaa_compute_azureml.replies import ENDED
 from kwanzaa_compute_azureml.request import SPOT_TIER
-from kwanzaa_compute_azureml.simulated.account import REGION
+from kwanzaa_compute_azureml.simulated.account import place_id
+from kwanzaa_compute_azureml.simulated.retail import REGION
 
 Inputs = Callable[[str], bytes]
 ALLOCATION_S = 0.3
@@ -32,7 +33,7 @@ class SimulatedJob:
     """As they were sent."""
     created_at: float
     size: str
-    is_spot: bool
+    meter: Meter
     cluster: str = ""
     machine_id: str = ""
     status: str = "Queued"
@@ -41,6 +42,11 @@ class SimulatedJob:
     ended_at: float | None = None
     printed: list[str] = field(default_factory=list)
     """What earlier machines printed."""
+
+    @property
+    def is_spot(self) -> bool:
+        """Whether its machine may be taken back."""
+        return self.meter is not Meter.REGULAR
 
     @property
     def timeout_s(self) -> int | None:
@@ -104,13 +110,17 @@ class Jobs:
         """Makes a job and asks for its machine."""
         cluster = self.clusters.get(str(properties.get("computeId") or "").rpartition("/")[2])
         resources = properties.get("resources") or {}
-        tier = (properties.get("queueSettings") or {}).get("jobTier")
+        meter = Meter.REGULAR
+        if cluster and cluster.wanted["vmPriority"] == "LowPriority":
+            meter = Meter.LOW_PRIORITY
+        elif (properties.get("queueSettings") or {}).get("jobTier") == SPOT_TIER:
+            meter = Meter.SPOT
         job = SimulatedJob(
             name,
             properties,
             self.now,
             size=str(cluster.wanted["vmSize"] if cluster else resources.get("instanceType")),
-            is_spot=cluster.wanted["vmPriority"] == "LowPriority" if cluster else tier == SPOT_TIER,
+            meter=meter,
             cluster=cluster.name if cluster else "",
         )
         self.by_name[name] = job
@@ -144,7 +154,7 @@ class Jobs:
     # -- what happens to machines -------------------------------------------------------------
 
     def _ask_for_a_machine(self, job: SimulatedJob) -> None:
-        place = (f"{job.size}{SPOT}" if job.is_spot else job.size, REGION)
+        place = place_id(job.size, job.meter), REGION
         try:
             job.machine_id = self._cloud.create(job.name, place, Command(()))
         except SoldOutError:
@@ -174,7 +184,7 @@ class Jobs:
         self._boot(machine)
 
     def _command(self, job: SimulatedJob, machine: SimMachine) -> Command:
-        """What the machine runs and sees: its inputs are files, their paths stand in its command."""
+        """What the machine runs: its inputs are files, whose paths stand in its command."""
         home = self._cloud.room.home(machine.id)
         line, files = str(job.properties["command"]), {}
         for name, given in (job.properties.get("inputs") or {}).items():
