@@ -100,7 +100,15 @@ def test_the_run_history_says_why_and_when() -> None:
 
 @pytest.mark.parametrize(
     "odd",
-    [None, [], "", {"error": "x"}, {"error": {"error": 3}}, {"endTimeUtc": "soon"}, {"endTimeUtc": 7}],
+    [
+        None,
+        [],
+        "",
+        {"error": "x"},
+        {"error": {"error": 3}},
+        {"endTimeUtc": "soon"},
+        {"endTimeUtc": 7},
+    ],
 )
 def test_a_history_that_makes_no_sense_says_nothing(odd: Any) -> None:
     assert ending_of(odd) == Ending()

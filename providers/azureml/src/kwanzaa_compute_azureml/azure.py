@@ -179,11 +179,11 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """The SDK warns of its own past while it is imported, and leaves its cloud's name behind."""
+    """The SDK warns of its own past, and takes its cloud from the process and leaves it there."""
     variable = "AZUREML_CURRENT_CLOUD"
     with _GLOBAL, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before = os.environ.get(variable)
+        before = os.environ.pop(variable, None)
         try:
             yield
         finally:
