@@ -75,8 +75,7 @@ class AzureMLDriver:
             image=job.image or settings.image or image_for(offer.gpu),
             datastore=datastore,
         )
-        self._check_workspace(request)
-        self._send(request.parcel, parcel_of(job))
+        self._prepare(request, parcel_of(job))
         try:
             cluster = self._clusters.make(request) if settings.makes_clusters else ""
             made = self._azure.call(lambda client: _created(client, request, cluster), CREATE_S)
@@ -183,9 +182,11 @@ class AzureMLDriver:
                 nothing_was_created=True,
             )
 
-    def _send(self, place: Place, parcel: bytes) -> None:
+    def _prepare(self, request: Request, parcel: bytes) -> None:
         """Before anything is created: whatever goes wrong here, nothing was launched."""
+        place = request.parcel
         try:
+            self._check_workspace(request)
             store = open_store(place.store_url, self._context.environment)
             within(PARCEL_S, lambda: store.put(place.path, parcel))
         except Exception as error:

@@ -7,6 +7,7 @@ or a cluster's), or else whoever is signed in to Azure's command line.
 
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.errors import CredentialsError
@@ -42,6 +43,8 @@ def credential_of(
             raise _none(f"{missing[0]} is not set")
         if given[SECRET]:
             return ClientSecretCredential(given[TENANT], given[CLIENT], given[SECRET], **words)
+        if not Path(given[TOKEN_FILE]).is_file():
+            raise _none(f"{TOKEN_FILE} names no file")
         return WorkloadIdentityCredential(
             tenant_id=given[TENANT],
             client_id=given[CLIENT],

@@ -59,6 +59,7 @@ _AADSTS: Mapping[str, str] = {
     "AADSTS7000215": f"{SECRET} is not a secret of the application in {CLIENT}",
     "AADSTS700016": f"{CLIENT} is no application of the tenant in {TENANT}",
     "AADSTS90002": f"{TENANT} is no tenant",
+    "authority configuration": f"{TENANT} is no tenant",
     "AADSTS700082": "your sign-in has expired: az login",
 }
 SERVER_ERROR, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY = 500, 401, 403, 404, 429
