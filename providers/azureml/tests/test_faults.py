@@ -1,4 +1,4 @@
-"""What goes wrong at Azure: each one clear line, the right exit code, and nothing launched twice."""
+"""What goes wrong at Azure: each one clear line, the right exit code, nothing launched twice."""
 
 import socket
 from collections.abc import Callable

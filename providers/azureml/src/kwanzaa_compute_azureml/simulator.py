@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.drivers.contract import ProviderInfo
-from kwanzaa_compute.store import Store, open_store
+from kwanzaa_compute.store import Store, open_store, sas
 from kwanzaa_compute.testing.loopback.cloud import QUICK
 from kwanzaa_compute.testing.loopback.wire import Reply, Request, WireServer
 from kwanzaa_compute.testing.weather import Faults, Weather
@@ -29,7 +29,7 @@ from kwanzaa_compute_azureml.settings import (
 )
 from kwanzaa_compute_azureml.simulated import account as customer
 from kwanzaa_compute_azureml.simulated import retail
-from kwanzaa_compute_azureml.simulated.account import DATASTORES, OWN_DATASTORE, Account, places
+from kwanzaa_compute_azureml.simulated.account import DATASTORES, PRINTED, Account, places
 from kwanzaa_compute_azureml.simulated.arm import Arm, Refusal, refused, troubles
 from kwanzaa_compute_azureml.simulated.azurite import Azurite
 from kwanzaa_compute_azureml.simulated.entra import Entra
@@ -91,6 +91,7 @@ class AzureMLSimulator:
             url=lambda: self.endpoint,
             storage=self.azurite.account,
             containers=self.containers,
+            opens=self._signature,
         )
         self.prices = retail.RetailPages(lambda: self.endpoint)
         tls = SSLContext(PROTOCOL_TLS_SERVER)
@@ -159,21 +160,31 @@ class AzureMLSimulator:
         datastore, _, path = uri.partition("/datastores/")[2].partition("/paths/")
         return self.store(datastore).get(path)
 
+    def _signature(self, datastore: str) -> str:
+        """A right to a datastore's container for an hour."""
+        url, now = f"az://{self.containers[datastore]}", self.cloud.clock.at
+        return sas.for_container(url, self.azurite.environment, 1.0, now).reveal()
+
     def _history(self, request: Request) -> Reply:
         try:
             self._arm.admit(request)
         except Refusal as refusal:
             return refused(refusal.status, refusal.code, str(refusal))
         *_, name, what = request.path.split("/")
+        if what == "rundata":
+            name = request.json()["runId"]
         job = self.jobs.by_name.get(name)
-        if job is None or what != "details":
+        if job is None:
             return refused(404, "UserError", f"Run {name} was not found")
+        if what == "rundata":
+            known = {"runId": job.name, "status": job.status, "outputs": {}, "properties": {}}
+            return Reply(200, {"runMetadata": known})
         return Reply(200, self._details(job))
 
     def _details(self, job: SimulatedJob) -> dict[str, Any]:
         details: dict[str, Any] = {"runId": job.name, "status": job.status, "logFiles": {}}
         if lines := self.jobs.log_of(job):
-            store, path = self.store(OWN_DATASTORE), f"ExperimentRun/dcid.{job.name}/{LOG}"
+            store, path = self.store(PRINTED), f"ExperimentRun/dcid.{job.name}/{LOG}"
             store.put(path, "".join(f"{line}\n" for line in lines).encode())
             details["logFiles"] = {LOG: store.signed_url(path, 1.0).reveal()}
         for key, at in (("startTimeUtc", job.started_at), ("endTimeUtc", job.ended_at)):

@@ -17,9 +17,13 @@ CLIENT = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"
 SECRET = "opens-nothing-but-this-simulation"  # noqa: S105 -- nobody's
 SCOPE = Scope(SUBSCRIPTION, "simulated-group", "simulated-workspace")
 DATASTORE, CONTAINER = "kwanzaa_runs", "runs"
-OWN_DATASTORE, OWN_CONTAINER = "workspaceblobstore", "azureml-blobstore"
-"""The workspace's own, where it keeps what jobs print."""
-DATASTORES: Mapping[str, str] = {DATASTORE: CONTAINER, OWN_DATASTORE: OWN_CONTAINER}
+OWN_DATASTORE, PRINTED = "workspaceblobstore", "workspaceartifactstore"
+"""The workspace's own, and where it keeps what jobs print."""
+DATASTORES: Mapping[str, str] = {
+    DATASTORE: CONTAINER,
+    OWN_DATASTORE: "azureml-blobstore",
+    PRINTED: "azureml",
+}
 """What each begins its container's name with."""
 
 

@@ -42,10 +42,15 @@ class Arm:
         url: Callable[[], str],
         storage: str,
         containers: Mapping[str, str],
+        opens: Callable[[str], str],
     ) -> None:
-        """`url` is where it listens; `storage` the storage account, `containers` by datastore."""
+        """`url` is where it listens; `storage` the storage account, `containers` by datastore.
+
+        `opens` makes a signature for a datastore's container.
+        """
         self._account, self._jobs, self._entra = account, jobs, entra
         self._url, self._storage, self._containers = url, storage, containers
+        self._signed = opens
 
     def handle(self, request: Request) -> Reply:
         """One call."""
@@ -78,7 +83,7 @@ class Arm:
             case "GET", "datastores":
                 return Reply(200, self._datastore(name))
             case "POST", "datastores" if name.endswith("/listSecrets"):
-                return Reply(200, self.secrets(name.partition("/")[0]))
+                return Reply(200, {"secretsType": "Sas", "sasToken": self._opens(name)})
             case "PUT", "environments":
                 return Reply(201, _resource(f"environments/{name}", body))
             case _, "computes":
@@ -88,9 +93,6 @@ class Arm:
             case "GET", "operations":
                 return self._operation(name)
         raise Refusal(404, "UserError", f"{request.method} {kind} is not simulated")
-
-    secrets: Callable[[str], Mapping[str, Any]] = staticmethod(lambda _name: {})
-    """What opens a datastore, for those who may ask."""
 
     # -- the workspace ------------------------------------------------------------------------
 
@@ -135,6 +137,12 @@ class Arm:
             "properties": {},
         }
         return _resource(f"datastores/{name}", {"properties": inner})
+
+    def _opens(self, name: str) -> str:
+        datastore = name.partition("/")[0]
+        if datastore not in self._containers:
+            raise Refusal(404, "UserError", f"Could not find datastore with name: {datastore}")
+        return self._signed(datastore)
 
     # -- clusters -----------------------------------------------------------------------------
 
