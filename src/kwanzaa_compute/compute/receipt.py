@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from kwanzaa_compute.runs.records import AttemptRecord, AttemptState, RunRecord, RunState
@@ -69,7 +69,7 @@ def _line(attempt: AttemptRecord, now: float) -> ReceiptLine:
         spot=attempt.spot,
         hours=attempt.billed_s(now) / 3600,
         usd_per_hour=attempt.usd_per_hour,
-        usd=billed_usd(attempt, now).quantize(Decimal("0.0001")),
+        usd=billed_usd(attempt, now).quantize(Decimal("0.0001"), ROUND_CEILING),
         ended=attempt.reason or str(attempt.state),
     )
 
