@@ -1,5 +1,6 @@
 """Azurite as a process of ours: TLS for loopback alone, and an end that nothing prevents."""
 
+import json
 import os
 import ssl
 import subprocess
@@ -129,6 +130,16 @@ def test_a_registry_that_cannot_be_had_leaves_nothing_that_passes_for_installed(
     assert "cannot be installed" in said
     assert "ERR! network" in said
     assert not module.is_installed()
+
+
+def test_every_package_is_locked_by_its_hash_and_comes_from_whatever_registry_is_set() -> None:
+    wanted = json.loads(module._locked("package.json"))["dependencies"]
+    packages = json.loads(module._locked("package-lock.json"))["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert packages["node_modules/azurite"]["version"] == wanted["azurite"]
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert "resolved" not in package, name
 
 
 def test_the_environment_is_whole(azurite: Azurite, owner: Mapping[str, str]) -> None:

@@ -5,7 +5,9 @@ of its own, and ends when its standard input is closed, however that happens. It
 
     python -m kwanzaa_compute_azureml.simulated.azurite     installs it, at locked versions
 
-into this Python environment's folder `node`. That needs `node` and `npm`.
+into this Python environment's folder `node`. That needs `node` and `npm`. The versions are those
+of the lock in our folder `node`, which is made anew there with `npm install --package-lock-only
+--omit-lockfile-registry-resolved`: it holds each package's hash, and names nobody's registry.
 """
 
 import base64
