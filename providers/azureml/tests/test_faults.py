@@ -150,12 +150,23 @@ def test_a_quota_of_zero_is_never_tried_again(
     assert simulator.jobs.clusters == {}
 
 
-def test_a_size_that_the_region_does_not_have(
-    simulator: AzureMLSimulator, provider: Provider, on_demand: Offer, job: Job
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "The specified value X for property Cluster.Properties.VMSize is not a supported VM size.",
+    ],
+)
+def test_a_size_that_azure_ml_does_not_take_sends_us_to_the_next_offer(
+    simulator: AzureMLSimulator, provider: Provider, on_demand: Offer, job: Job, words: str
 ) -> None:
+    """It has a price as a virtual machine all the same."""
     simulator.account.unknown_sizes.add(on_demand.id)
+    if words:
+        simulator.server.interrupt("PUT", JOBS, refused(400, "InvalidPropertyValue", words))
     error = why(provider, job, on_demand)
-    assert isinstance(error, InvalidRequestError)
+    assert isinstance(error, CapacityError)
+    assert error.nothing_was_created
     assert "list-sizes" in error.mend
 
 

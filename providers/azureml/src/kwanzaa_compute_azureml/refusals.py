@@ -120,8 +120,10 @@ def _what_was_asked(status: int, said: str, words: str) -> ProviderError:
     if status == NOT_FOUND:
         mend = f"look at {WORKSPACE}: the group, the workspace and the subscription must be yours"
         return InvalidRequestError(words, mend=mend)
-    mend = f"see what {REGION} sells: az ml compute list-sizes" if _SIZE.search(said) else ""
-    return InvalidRequestError(words, mend=mend)
+    if _SIZE.search(said):
+        # Prices are those of virtual machines, of which Azure ML takes some: another may do.
+        return CapacityError(words, mend=f"see what {REGION} has: az ml compute list-sizes")
+    return InvalidRequestError(words)
 
 
 def _plain(error: Exception, now: float) -> ProviderError:
