@@ -8,8 +8,8 @@ lists call 80.
 
 Left out: confidential machines (NCC), Arm hosts (GB200), cards that are not NVIDIA's, and the
 retired K80, P100 and M60. The NCv3 series (V100) is said to have been retired in 2025; it is for
-sale here where Azure still quotes a price for it. Whether Azure ML takes the A10 series, which needs a
-driver of its own, has not been tried; a size that it refuses makes room for the next offer.
+sale here where Azure still quotes a price for it. Whether Azure ML takes the A10 series, which
+needs a driver of its own, has not been tried; a size that it refuses makes room for the next offer.
 """
 
 from collections.abc import Iterator, Mapping
