@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kwanzaa_compute.clock import Clock
-from kwanzaa_compute.drivers.contract import Job, Phase
+from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase
 from kwanzaa_compute.drivers.http import StatusError
 from kwanzaa_compute.drivers.provider import Provider
 from kwanzaa_compute.errors import (
@@ -34,6 +34,7 @@ Jobs = Callable[..., Job]
 Drivers = Callable[..., AzureMLDriver]
 WORK = ("python3", "-c", "import time; time.sleep(600)")
 JOBS = ".*/jobs/[^/]+"
+NOBODYS = "11111111-1111-1111-1111-111111111111"
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def creates(simulator: AzureMLSimulator) -> int:
         ({SECRET: "", "PATH": "/nowhere"}, CredentialsError, 3, "no Azure credentials"),
         ({SECRET: "", TOKEN_FILE: "/nowhere/token"}, CredentialsError, 3, "names no file"),
         ({SUBSCRIPTION: ""}, CredentialsError, 3, "subscription is not set"),
-        ({SUBSCRIPTION: "1" * 8 + "-1111" * 3 + "-" + "1" * 12}, InvalidRequestError, 2, "404"),
+        ({SUBSCRIPTION: NOBODYS}, InvalidRequestError, 2, "404"),
         ({WORKSPACE: "just-one"}, CredentialsError, 3, "'just-one' is not a resource group"),
         ({WORKSPACE: "simulated-group/another"}, InvalidRequestError, 2, "was not found"),
         ({REGION: ""}, InvalidRequestError, 2, "region is not set"),
@@ -99,6 +100,46 @@ def test_a_setting_that_is_missing_or_wrong(
     assert error.exit_code == exit_code
     assert error.nothing_was_created
     assert simulator.jobs.by_name == {}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {WORKSPACE: "simulated-group/another"},
+        {SUBSCRIPTION: NOBODYS},
+    ],
+)
+def test_a_workspace_that_is_not_there_does_not_prove_a_machine_absent(
+    simulator: AzureMLSimulator, driver_of: Drivers, settings: dict[str, str]
+) -> None:
+    driver = driver_of(simulator, **settings)
+    for ask in (driver.inspect, driver.terminate, lambda _name: list(driver.fleet())):
+        with pytest.raises(Exception, match="not"):
+            ask("kwz-me-f5-1")
+
+
+def test_getting_ready_for_too_long_asks_for_no_job(
+    simulator: AzureMLSimulator, on_demand: Offer, job: Job
+) -> None:
+    """The core has given up by then, and would not know of it."""
+    times = iter([0.0, 50.0])
+    clock = Clock(monotonic=lambda: next(times))
+    driver = AzureMLDriver(DriverContext(simulator.environment, clock, simulator.endpoint))
+    with pytest.raises(TransientError, match="no job was asked for") as caught:
+        driver.launch(job, on_demand)
+    assert caught.value.nothing_was_created
+    assert creates(simulator) == 0
+    assert simulator.store().list() == []
+
+
+def test_a_refused_change_of_a_job_that_is_there_leaves_it_alone(
+    simulator: AzureMLSimulator, driver: AzureMLDriver, on_demand: Offer, job: Job
+) -> None:
+    driver.launch(job, on_demand)
+    simulator.server.interrupt("PUT", JOBS, refused(400, "UserError", "A job cannot be changed"))
+    assert driver.launch(job, on_demand) == job.name
+    assert len(simulator.store().list()) == 1  # its parcel is still there for it
+    driver.terminate(job.name)
 
 
 def test_a_secret_that_has_expired(

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 
 IDLE_S = 120
 """Azure lets a machine go after so long without a job; it bills until then, or is deleted."""
-CREATE_S, WAIT_S = 45.0, 25.0
 LOW_PRIORITY, DEDICATED = "low_priority", "dedicated"
+NOT_FOUND = 404
+NO_PLACE = frozenset(
+    {
+        "InvalidSubscriptionId",
+        "ResourceGroupNotFound",
+        "SubscriptionNotFound",
+        "WorkspaceNotFound",
+    }
+)
 OVER = frozenset({"deleting", "deleted"})
 
 
@@ -35,11 +43,11 @@ class Clusters:
         """Asks nobody yet."""
         self._azure = azure
 
-    def make(self, request: Request) -> str:
+    def make(self, request: Request, total_s: float) -> str:
         """Makes the cluster of a job, and waits until it is there; returns its name.
 
-        Where it is not there in time, or is refused, it is taken away again. Raises what the SDK
-        raises, `TransientError` where it takes too long.
+        Where it is not there in `total_s` seconds, or is refused, it is taken away again. Raises
+        what the SDK raises, `TransientError` where it takes too long.
         """
         from azure.ai.ml.entities import AmlCompute
 
@@ -57,18 +65,18 @@ class Clusters:
 
         def ask(client: "MLClient") -> bool:
             poller = client.compute.begin_create_or_update(wanted)
-            poller.result(WAIT_S)
+            poller.result(total_s / 2)
             return bool(poller.done())
 
         try:
-            made = self._azure.call(ask, CREATE_S)
+            made = self._azure.call(ask, total_s)
         except Exception:
             self.delete(request.name)
             raise
         if not made:
             self.delete(request.name)
             raise TransientError(
-                f"Azure ML: the cluster {name} was not there after {WAIT_S:.0f} s",
+                f"Azure ML: the cluster {name} was not there in time",
                 nothing_was_created=True,
             )
         return name
@@ -79,7 +87,7 @@ class Clusters:
         try:
             found: Any = self._azure.call(lambda client: client.compute.get(name))
         except Exception as error:
-            if is_not_found(error):
+            if is_not_found(error, name):
                 return ""
             raise
         return str(found.provisioning_state or "unknown").lower()
@@ -90,7 +98,7 @@ class Clusters:
         try:
             self._azure.call(lambda client: client.compute.begin_delete(name))
         except Exception as error:
-            if not is_not_found(error) and self.state(job_name) not in {"", *OVER}:
+            if not is_not_found(error, name) and self.state(job_name) not in {"", *OVER}:
                 raise
 
     def jobs(self) -> Iterator[str]:
@@ -102,7 +110,16 @@ class Clusters:
                 yield name
 
 
-def is_not_found(error: Exception) -> bool:
-    """Whether Azure itself says that there is no such thing."""
+def is_not_found(error: Exception, name: str) -> bool:
+    """Whether Azure itself says that there is no such thing as `name`.
+
+    That there is no such workspace, or none that we see, says nothing of what is in it.
+    """
     names = {kind.__name__ for kind in type(error).__mro__}
-    return "ResourceNotFoundError" in names and getattr(error, "status_code", None) == 404  # noqa: PLR2004 -- HTTP
+    if "ResourceNotFoundError" not in names or getattr(error, "status_code", None) != NOT_FOUND:
+        return False
+    said = getattr(error, "error", None)
+    code, words = str(getattr(said, "code", "")), str(getattr(said, "message", ""))
+    if code == "ResourceNotFound":
+        return name in words
+    return code not in NO_PLACE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting
 from kwanzaa_compute.drivers.http import HttpClient, cleaned
-from kwanzaa_compute.errors import InvalidRequestError, ProviderError
+from kwanzaa_compute.errors import InvalidRequestError, ProviderError, TransientError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute_azureml import FEATURES
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
 ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
-LOOK_S, PARCEL_S, CREATE_S = 10.0, 10.0, 35.0
-"""Together below the minute that the core grants, so that no create comes after its giving up."""
+LOOK_S, PARCEL_S, LAUNCH_S, LEAST_S = 10.0, 10.0, 54.0, 8.0
+"""A launch is below the minute that the core grants, so that no create comes after its giving up:
+where less than the least is left of it, nothing is asked for any more."""
 
 
 class AzureMLDriver:
@@ -67,7 +68,7 @@ class AzureMLDriver:
 
     def launch(self, job: Job, offer: Offer) -> str:
         """Sends the parcel, then asks for the job. A job of that name that is ours is adopted."""
-        settings = self._settings
+        since, settings = self._context.clock.monotonic(), self._settings
         datastore = settings.checked_datastore()
         request = request_of(
             job,
@@ -77,12 +78,19 @@ class AzureMLDriver:
         )
         self._prepare(request, parcel_of(job))
         try:
-            cluster = self._clusters.make(request) if settings.makes_clusters else ""
-            made = self._azure.call(lambda client: _created(client, request, cluster), CREATE_S)
+            cluster = ""
+            if settings.makes_clusters:
+                cluster = self._clusters.make(request, self._left(since) - LEAST_S)
+            left = self._left(since)
+            made = self._azure.call(lambda client: _created(client, request, cluster), left)
         except Exception as error:
-            if self._meaning(error).nothing_was_created:
+            if not self._meaning(error).nothing_was_created:
+                raise
+            known = self._found(job.name)  # a job that is there already cannot be changed
+            if known is None:
                 self._clean_up(request)
-            raise
+                raise
+            made = known
         if made.parcel != request.parcel.path:
             raise refused(f"a job {job.name} exists already, and is not this run's")
         return job.name
@@ -160,6 +168,16 @@ class AzureMLDriver:
         found: Any = self._azure.call(lambda client: client.datastores.get(name), LOOK_S)
         return str(getattr(found, "account_name", "")), str(getattr(found, "container_name", ""))
 
+    def _left(self, since: float) -> float:
+        """How many seconds a launch may still take. Raises `TransientError` where they are few."""
+        left = LAUNCH_S - (self._context.clock.monotonic() - since)
+        if left < LEAST_S:
+            raise TransientError(
+                "Azure ML: getting ready took so long that no job was asked for",
+                nothing_was_created=True,
+            )
+        return left
+
     def _check_workspace(self, request: Request) -> None:
         """That the workspace lies where the prices are from, and reaches the run's container.
 
@@ -208,7 +226,7 @@ class AzureMLDriver:
         try:
             return self._azure.call(lambda client: _view(client.jobs.get(machine_id)))
         except Exception as error:
-            if is_not_found(error):
+            if is_not_found(error, machine_id):
                 return None
             raise
 

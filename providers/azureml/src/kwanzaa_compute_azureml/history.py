@@ -6,7 +6,7 @@ The SDK reads it for `jobs.stream` only, which prints. Its address is in the wor
 from typing import Any
 from urllib.parse import urlsplit
 
-from kwanzaa_compute.drivers.http import HttpClient, StatusError, bearer, segment
+from kwanzaa_compute.drivers.http import HttpClient, ReplyError, StatusError, bearer, segment
 from kwanzaa_compute_azureml.azure import Azure
 from kwanzaa_compute_azureml.identity import SECRET
 
@@ -28,7 +28,8 @@ class History:
         """What is known of one job; None where it is not known there (yet)."""
         path = f"/history/v1.0{self._azure.scope.path}/runs/{segment(name)}/details"
         try:
-            return self._client(self._found()).call("GET", path).json()
+            with self._client(self._found()) as client:
+                return client.call("GET", path).json()
         except StatusError as error:
             if error.status == NOT_FOUND:
                 return None
@@ -43,8 +44,8 @@ class History:
             if isinstance(url, str) and url.startswith("https://"):
                 # The address is signed, and of somebody else: our token does not go there.
                 parts = urlsplit(url)
-                client = self._client(f"https://{parts.netloc}", own=False)
-                answer = client.call("GET", f"{parts.path}?{parts.query}")
+                with self._client(f"https://{parts.netloc}", own=False) as client:
+                    answer = client.call("GET", f"{parts.path}?{parts.query}")
                 return answer.content.decode("utf-8", "replace").splitlines()
         return []
 
@@ -52,8 +53,11 @@ class History:
         if not self._address:
             workspace = self._azure.call(lambda c: c.workspaces.get(self._azure.scope.workspace))
             parts = urlsplit(str(workspace.discovery_url))
-            client = self._client(f"{parts.scheme}://{parts.netloc}")
-            self._address = str(client.call("GET", parts.path).json()["history"])
+            with self._client(f"https://{parts.netloc}") as client:
+                address = str(client.call("GET", parts.path).json()["history"])
+            if not address.startswith("https://"):
+                raise ReplyError("the workspace's run history is not at an https address")
+            self._address = address
         return self._address
 
     def _client(self, address: str, *, own: bool = True) -> HttpClient:

@@ -63,7 +63,6 @@ class JobView:
 
     name: str
     status: str
-    region: str = ""
     cluster: str = ""
     parcel: str = ""
     timeout_s: int | None = None
@@ -92,7 +91,6 @@ def sighting_of(
         phase,
         job.name,
         exit_code=_exit_code(job.status, end.reason) if phase is Phase.EXITED else None,
-        region=job.region,
         detail=cleaned("; ".join(part for part in (job.status, end.reason) if part)),
     )
 
