@@ -4,12 +4,15 @@ import os
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from urllib.error import HTTPError
+from urllib.parse import parse_qs
 from urllib.request import urlopen
 
 import pytest
 
+from kwanzaa_compute.clock import Clock
 from kwanzaa_compute.errors import (
     CredentialsError,
     StoreDeniedError,
@@ -87,6 +90,8 @@ def test_a_signed_url_opens_one_object_for_whoever_trusts_the_server(
     with urlopen(url, context=trusts, timeout=20) as answer:
         assert answer.read() == b"PK"
     where, _, token = url.partition("?")
+    since = datetime.fromisoformat(parse_qs(token)["st"][0])
+    assert Clock().now() - since.timestamp() > 600, "a clock of ours that is ahead does no harm"
     other = f"{where[: where.index('/runs/r1/')]}/runs/r1/other?{token}"
     with pytest.raises(HTTPError) as caught:
         urlopen(other, context=trusts, timeout=20)

@@ -156,4 +156,4 @@ def test_a_machine_gets_the_keys_of_the_bucket_and_the_gateways_address(
 
 def test_without_keys_no_right_can_be_made() -> None:
     with pytest.raises(CredentialsError, match="S3 keys"):
-        grant_hours(URL, {"HF_TOKEN": "hf_thataccountsowntoken"})
+        grant_hours(URL, {"HF_TOKEN": "hf_thataccountsowntoken"}, now=0.0)

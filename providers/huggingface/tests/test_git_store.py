@@ -161,7 +161,7 @@ def test_a_token_that_was_revoked_is_an_error_and_no_absence(
 def test_a_machine_gets_a_token_of_its_own_or_none(hub: HubSimulator) -> None:
     own = {"HF_TOKEN": "hf_thataccountsowntoken", "HF_ENDPOINT": hub.endpoint}
     with pytest.raises(CredentialsError, match="KWANZAA_STORE_TOKEN"):
-        grant_hours(URL, own)
+        grant_hours(URL, own, now=0.0)
     held = grant(URL, {**own, "KWANZAA_STORE_TOKEN": "hf_limited"}, hours=100.0, now=0.0)
     assert {n: s.reveal() for n, s in held.secrets.items()} == {"KWANZAA_STORE_TOKEN": "hf_limited"}
     assert held.variables == {"HF_ENDPOINT": hub.endpoint}

@@ -113,7 +113,8 @@ def _bucket_keys(compute: "Compute") -> Iterator[Check]:
         return
     what = f"store {root}" if chosen else "hf:// stores"
     try:
-        grant_hours(root if chosen else ANY_BUCKET, compute.environment)
+        where = root if chosen else ANY_BUCKET
+        grant_hours(where, compute.environment, now=compute.clock.now())
     except CredentialsError as error:
         yield failed(what, error) if chosen else warned(what, error.message, error.mend)
     else:

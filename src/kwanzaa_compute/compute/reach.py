@@ -30,7 +30,7 @@ def within_reach_of_the_store(
     if len(own) == len(within):
         return within
     try:
-        held = grant_hours(root, compute.environment)
+        held = grant_hours(root, compute.environment, now=compute.clock.now())
     except CredentialsError:
         if not own:
             raise

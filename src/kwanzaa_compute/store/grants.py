@@ -9,7 +9,7 @@ user makes a limited key once and names it.
 | `file://` | nothing: it shares our disk | - |
 | `s3://` | your `KWANZAA_STORE_KEY_ID` and `KWANZAA_STORE_SECRET_KEY`, limited by you | never |
 | `s3://` | else temporary keys from STS, with a policy for the folder alone | 12 h |
-| `az://` | your `KWANZAA_STORE_SAS`, limited by you | never |
+| `az://` | your `KWANZAA_STORE_SAS`, limited by you | what it says |
 | `az://` | else a signature for the container, made from the account's key | the run |
 | `hf://buckets` | the S3 keys of a token that you limited to the bucket | never |
 | `hf://datasets` | your `KWANZAA_STORE_TOKEN`, limited by you to the repository | never |
@@ -48,13 +48,13 @@ class StoreGrant:
     hours: float | None = None
 
 
-def grant_hours(store_url: str, environment: Environment) -> float | None:
-    """For how many hours a right to this store can be had; None: for any number.
+def grant_hours(store_url: str, environment: Environment, *, now: float) -> float | None:
+    """For how many hours from `now` a right to this store can be had; None: for any number.
 
     Makes nothing and asks nobody. Raises `CredentialsError`, which names what to create, where
     no right can be made at all.
     """
-    return _maker(store_url, environment)[1]
+    return _maker(store_url, environment, now)[1]
 
 
 def grant(store_url: str, environment: Environment, *, hours: float, now: float) -> StoreGrant:
@@ -63,10 +63,10 @@ def grant(store_url: str, environment: Environment, *, hours: float, now: float)
     May ask the storage provider. Raises `CredentialsError` where it cannot be made or would end
     too soon.
     """
-    make, most = _maker(store_url, environment)
+    make, most = _maker(store_url, environment, now)
     if most is not None and hours > most:
         raise CredentialsError(
-            f"a temporary right to {store_url} ends after {most:g} h, and this run may take"
+            f"a temporary right to {store_url} ends after {most:.3g} h, and this run may take"
             f" {hours:g} h",
             mend=_LIMITED_KEY[urlsplit(store_url).scheme],
         )
@@ -77,12 +77,12 @@ def grant(store_url: str, environment: Environment, *, hours: float, now: float)
 _LIMITED_KEY = {
     "s3": "create an access key that may use the bucket's folder only, and set KWANZAA_STORE_KEY_ID"
     " and KWANZAA_STORE_SECRET_KEY to it",
-    "az": "create a SAS token for the container, and set KWANZAA_STORE_SAS to it",
+    "az": sas.HOW_TO_MAKE_ONE,
 }
 Maker = Callable[[str, Environment, float, float], StoreGrant]
 
 
-def _maker(store_url: str, environment: Environment) -> tuple[Maker, float | None]:
+def _maker(store_url: str, environment: Environment, now: float) -> tuple[Maker, float | None]:
     scheme = urlsplit(store_url).scheme
     match scheme:
         case "file" | "memory":
@@ -93,8 +93,9 @@ def _maker(store_url: str, environment: Environment) -> tuple[Maker, float | Non
             from kwanzaa_compute.store import sts
 
             return sts.grant, MOST_STS_HOURS
-        case "az" if environment.get("KWANZAA_STORE_SAS"):
-            return _limited_sas, None
+        case "az" if token := environment.get("KWANZAA_STORE_SAS"):
+            left = sas.hours_left(token, now, margin_hours=MARGIN_HOURS)
+            return _limited_sas, left
         case "az" if environment.get("AZURE_STORAGE_ACCOUNT_KEY"):
             return _signature, None
         case "hf" if store_url.startswith("hf://datasets/"):

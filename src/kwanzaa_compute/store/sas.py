@@ -10,7 +10,8 @@ import binascii
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode, urlsplit
+from datetime import UTC, datetime
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.errors import CredentialsError
@@ -18,6 +19,12 @@ from kwanzaa_compute.secret import Secret
 
 VERSION = "2020-12-06"
 PERMISSIONS = "racwdl"
+NEEDED = frozenset("rcwdl")
+"""What a machine cannot do without; `a` is for append blobs, which nothing of ours writes."""
+HOW_TO_MAKE_ONE = (
+    "export KWANZAA_STORE_SAS=$(az storage container generate-sas --name CONTAINER --https-only"
+    " --permissions racwdl --expiry WHEN --auth-mode login --as-user --output tsv)"
+)
 SKEW_S = 900.0
 """The account's clock may be behind ours."""
 
@@ -50,6 +57,43 @@ def for_container(
     resource = f"/blob/{account}/{urlsplit(store_url).netloc}"
     right = Right("c", resource, PERMISSIONS, protocols(environment))
     return Secret(sign(right, environment["AZURE_STORAGE_ACCOUNT_KEY"], lifetime(now, hours)))
+
+
+def hours_left(token: str, now: float, *, margin_hours: float) -> float | None:
+    """For how many hours a signature that somebody made will do, less a margin.
+
+    None where it does not say: then the container's own policy does. Raises `CredentialsError`
+    where a machine could not work with it; never shows it.
+    """
+    held = dict(parse_qsl(token.removeprefix("?")))
+    ends = held.get("se", "")
+    at = _time(ends) if ends else None
+    if "sig" not in held or (ends and at is None):
+        raise _refused("is no SAS token")
+    if held.get("sr", "c") != "c":
+        raise _refused("is not for a container")
+    missing = NEEDED - set(held.get("sp", NEEDED))
+    if missing:
+        raise _refused(f"lacks the permissions {', '.join(sorted(missing))}")
+    if at is None:
+        return None
+    left = (at - now) / 3600 - margin_hours
+    if left <= 0:
+        raise _refused(f"{'ran' if at <= now else 'runs'} out at {iso(at)}")
+    return left
+
+
+def _refused(what: str) -> CredentialsError:
+    return CredentialsError(f"the signature for machines {what}", mend=HOW_TO_MAKE_ONE)
+
+
+def _time(text: str) -> float | None:
+    """A time as Azure takes it, to the day, the minute or the second, in UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def lifetime(now: float, hours: float) -> Lifetime:

@@ -25,6 +25,7 @@ CANARIES = {
     name: f"canary-{name.lower()}"
     for name in sorted({*ASKED, "HF_TOKEN", *RENTS, *OWN, *PLAIN, *LIMITED})
 }
+CANARIES["KWANZAA_STORE_SAS"] = "sr=c&sig=canary-kwanzaa_store_sas"  # it has a form to keep
 SECRETS = {*OWN, *LIMITED, *RENTS, *ASKED, "HF_TOKEN"}
 
 

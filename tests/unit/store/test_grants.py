@@ -11,8 +11,11 @@ from kwanzaa_compute.store.grants import grant, grant_hours
 from kwanzaa_compute.store.sas import Right, sign
 from kwanzaa_compute.store.sts import folder_policy
 
+NOW = 1_700_000_000.0  # 2023-11-14T22:13:20Z
 OWN_AWS = {"AWS_ACCESS_KEY_ID": "AKIAOWN", "AWS_SECRET_ACCESS_KEY": "own"}
 LIMITED_AWS = {"KWANZAA_STORE_KEY_ID": "AKIALIMITED", "KWANZAA_STORE_SECRET_KEY": "limited"}
+SAS = "sv=2024-11-04&sr=c&sp=racwdl&sig=x"
+"""Without an end."""
 AZURE = {
     "AZURE_STORAGE_ACCOUNT_NAME": "account",
     "AZURE_STORAGE_ACCOUNT_KEY": base64.b64encode(b"0123456789abcdef").decode(),
@@ -26,19 +29,21 @@ AZURE = {
         ("s3://b/r1", OWN_AWS, 12.0),
         ("s3://b/r1", {**OWN_AWS, **LIMITED_AWS}, None),
         ("az://c/r1", AZURE, None),
-        ("az://c/r1", {"KWANZAA_STORE_SAS": "sv=1"}, None),
+        ("az://c/r1", {"KWANZAA_STORE_SAS": "sv=1&sr=c&si=a-policy&sig=x"}, None),
+        ("az://c/r1", {"KWANZAA_STORE_SAS": f"{SAS}&se=2023-11-15T00:13:20Z"}, 1.5),
+        ("az://c/r1", {"KWANZAA_STORE_SAS": f"?{SAS}&se=2023-11-16"}, 25.277777777777779),
     ],
 )
 def test_how_long_a_right_can_hold(
     url: str, environment: dict[str, str], hours: float | None
 ) -> None:
-    assert grant_hours(url, environment) == hours
+    assert grant_hours(url, environment, now=NOW) == hours
 
 
 @pytest.mark.parametrize("url", ["gs://b/r1", "az://c/r1"])
 def test_where_no_right_can_be_made_it_is_said_what_to_do(url: str) -> None:
     with pytest.raises(CredentialsError, match="narrow enough") as caught:
-        grant_hours(url, {})
+        grant_hours(url, {}, now=NOW)
     assert caught.value.mend
 
 
@@ -78,6 +83,33 @@ def test_an_azure_right_is_signed_with_the_accounts_key_and_ends() -> None:
 def test_an_account_key_that_is_none_is_a_clear_error() -> None:
     with pytest.raises(CredentialsError, match="not what Azure gives out"):
         sign(Right("c", "/blob/a/c", "r"), "not base64!", ("s", "e"))
+
+
+@pytest.mark.parametrize(
+    ("token", "said"),
+    [
+        (f"{SAS}&se=2023-11-14T22:00:00Z", "ran out at 2023-11-14T22:00:00Z"),
+        (f"{SAS}&se=2023-11-14T22:20:00Z", "runs out at 2023-11-14T22:20:00Z"),
+        (f"{SAS}&se=soon", "no SAS token"),
+        ("sr=c&sp=racwdl&se=2030-01-01", "no SAS token"),
+        ("sr=c&sp=rl&se=2030-01-01&sig=x", "lacks the permissions c, d, w"),
+        ("sr=b&sp=racwdl&se=2030-01-01&sig=x", "not for a container"),
+    ],
+)
+def test_a_signature_of_the_users_that_will_not_do_is_refused_before_anything_is_bought(
+    token: str, said: str
+) -> None:
+    with pytest.raises(CredentialsError, match=said) as caught:
+        grant_hours("az://c/r1", {"KWANZAA_STORE_SAS": token}, now=NOW)
+    assert "KWANZAA_STORE_SAS" in caught.value.mend
+    assert "sig=x" not in str(caught.value)
+
+
+def test_a_signature_of_the_users_that_ends_before_the_run_is_refused() -> None:
+    environment = {"KWANZAA_STORE_SAS": f"{SAS}&se=2023-11-15T00:13:20Z"}
+    assert grant("az://c/r1", environment, hours=1.0, now=NOW).hours == 1.5
+    with pytest.raises(CredentialsError, match=r"ends after 1\.5 h"):
+        grant("az://c/r1", environment, hours=2.0, now=NOW)
 
 
 def test_a_right_is_never_shown() -> None:
