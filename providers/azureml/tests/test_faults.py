@@ -1,7 +1,9 @@
 """What goes wrong at Azure: each one clear line, the right exit code, nothing launched twice."""
 
+import json
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +102,22 @@ def test_a_setting_that_is_missing_or_wrong(
     assert error.exit_code == exit_code
     assert error.nothing_was_created
     assert simulator.jobs.by_name == {}
+
+
+def test_whoever_is_signed_in_to_the_command_line_is_enough(
+    simulator: AzureMLSimulator,
+    driver_of: Drivers,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stand-in for `az account get-access-token`: the real one asks a browser first."""
+    token = {"accessToken": simulator._entra.token(), "expires_on": int(Clock().now()) + 3000}
+    az = tmp_path / "az"
+    az.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(token)}\nEND\n")
+    az.chmod(0o700)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    monkeypatch.setenv("PATH", path)
+    assert list(driver_of(simulator, **{SECRET: "", "PATH": path}).fleet()) == []
 
 
 @pytest.mark.parametrize(
@@ -222,7 +240,7 @@ def test_a_size_that_is_sold_out_sends_us_to_the_next_offer(
 
 
 def test_no_machine_after_all_is_no_crash_of_ours(
-    tmp_path: Any, azurite: Azurite, driver_of: Drivers, job_of: Jobs, spot: Offer
+    tmp_path: Path, azurite: Azurite, driver_of: Drivers, job_of: Jobs, spot: Offer
 ) -> None:
     """Azure ML says so by a job that fails, not by an error."""
     size = spot.id.removesuffix("-spot")

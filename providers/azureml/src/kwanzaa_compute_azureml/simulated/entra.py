@@ -42,17 +42,19 @@ class Entra:
             return _refused(401, "AADSTS7000222", words, "invalid_client")
         if form.get("client_secret") != self._account.secrets[client]:
             return _refused(401, "AADSTS7000215", "Invalid client secret", "invalid_client")
-        return Reply(200, self._token())
+        token = {"token_type": "Bearer", "expires_in": TOKEN_S, "access_token": self.token()}
+        return Reply(200, token)
 
     def believes(self, token: str) -> bool:
         """Whether a token was given out here, and holds still."""
         return self._tokens.get(token, 0.0) > self._now()
 
-    def _token(self) -> dict[str, Any]:
+    def token(self) -> str:
+        """A new token that holds for an hour."""
         parts = ({"alg": "none"}, {"tid": TENANT, "jti": secrets.token_urlsafe(24)})
         token = ".".join([*map(_part, parts), ""])
         self._tokens[token] = self._now() + TOKEN_S
-        return {"token_type": "Bearer", "expires_in": TOKEN_S, "access_token": token}
+        return token
 
     @staticmethod
     def _configuration(base: str) -> dict[str, Any]:
