@@ -1,6 +1,7 @@
 """What a job asks for, what its machine gets, what others see of it, and what stays."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,8 @@ def test_the_machine_gets_command_variables_and_secrets_and_nobody_else_sees_the
     assert asked["limits"]["timeout"] == "PT1H"
     # Of the folder that we were started in nothing is told, though it is a repository of git's.
     assert asked["properties"] == {"azureml.git.dirty": "unknown"}
+    # Nor does the SDK leave its own in this process, or believe what was there.
+    assert os.environ["AZUREML_CURRENT_CLOUD"] == "of-somebody-else"
     # The parcel goes with its job, and a command that is told to end may end by itself.
     store = simulator.store()
     assert [item.path for item in store.list()] == [f"r1/machines/{job.name}/job.json"]
