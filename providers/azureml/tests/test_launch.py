@@ -136,6 +136,20 @@ def test_a_cluster_is_made_for_its_job_and_goes_with_it(
     assert simulator.cloud.billing == []
 
 
+def test_a_cluster_says_that_its_machine_was_taken_back_before_its_job_does(
+    simulator: AzureMLSimulator, driver_of: Drivers, harness: Harness
+) -> None:
+    simulator.jobs.notices_s = 600.0
+    driver = harness.driver = driver_of(simulator, **{COMPUTE: "cluster"})
+    job = harness.job("kwz-me-l7-1", 600)
+    driver.launch(job, next(offer for offer in driver.offers() if offer.spot))
+    harness.until(lambda: driver.inspect(job.name).phase is Phase.RUNNING, "it runs")
+    simulator.cloud.preempt(job.name)
+    assert simulator.jobs.by_name[job.name].status == "Running"
+    assert driver.inspect(job.name).phase is Phase.PREEMPTED
+    harness.end(job.name)
+
+
 def test_a_cluster_whose_job_was_refused_is_taken_away(
     simulator: AzureMLSimulator, driver_of: Drivers, harness: Harness
 ) -> None:

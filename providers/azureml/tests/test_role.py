@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kwanzaa_compute.drivers.contract import Phase
 from kwanzaa_compute.testing.conformance import Harness
 from kwanzaa_compute.testing.loopback.wire import Request
 from kwanzaa_compute_azureml import role
@@ -52,6 +53,7 @@ def test_the_caller_may_do_what_the_driver_does_and_nothing_else(
     job = harness.job("kwz-me-p1-1", 600)
     driver.launch(job, next(iter(driver.offers())))
     harness.until(lambda: bool(list(driver.logs(job.name))), "it has printed something")
+    harness.until(lambda: driver.inspect(job.name).phase is Phase.RUNNING, "it runs")
     harness.end(job.name)
     done = {action_of(request) for request, _ in simulator.server.exchanges} - {None}
     may = role.role(SUBSCRIPTION, GROUP, clusters=compute == "cluster")

@@ -92,6 +92,17 @@ class Clusters:
             raise
         return str(found.provisioning_state or "unknown").lower()
 
+    def was_taken_back(self, job_name: str) -> bool:
+        """Whether the cluster of a job has machines, and each of them was taken back."""
+        name = cluster_name(job_name)
+        try:
+            nodes: list[Any] = self._azure.call(lambda c: list(c.compute.list_nodes(name)))
+        except Exception as error:
+            if is_not_found(error, name):
+                return False
+            raise
+        return {_state_of(node) for node in nodes} == {"preempted"}
+
     def delete(self, job_name: str) -> None:
         """Asks for the end of the cluster of a job; one that is not there is no error."""
         name = cluster_name(job_name)
@@ -108,6 +119,12 @@ class Clusters:
             name = (compute.tags or {}).get(NAME_TAG, "")
             if OURS.fullmatch(name) and compute.name == cluster_name(name):
                 yield name
+
+
+def _state_of(node: Any) -> str:
+    """A machine's state in lower case. The SDK leaves its own field empty, and keeps the wire's."""
+    state = getattr(node, "node_state", None) or getattr(node, "nodeState", None)
+    return str(getattr(state, "value", state)).lower()
 
 
 def is_not_found(error: Exception, name: str) -> bool:

@@ -4,6 +4,7 @@ A machine's id is its job's name, which is unique in a workspace for ever.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,8 @@ class AzureMLDriver:
             return Sighting(machine_id, Phase.GONE)
         job = self._found(machine_id)
         seen = Sighting(machine_id, Phase.GONE, machine_id) if job is None else self._sighting(job)
+        if job is not None and job.cluster and seen.phase is Phase.RUNNING:
+            return self._with_machines(seen)
         return self._with_cluster(seen) if job is None or job.cluster else seen
 
     def fleet(self) -> Iterable[Sighting]:
@@ -252,6 +255,13 @@ class AzureMLDriver:
         if seen.phase is Phase.RUNNING:
             self._has_run.add(job.name)
         return seen
+
+    def _with_machines(self, seen: Sighting) -> Sighting:
+        """A job may be called running for a while after its machine was taken back."""
+        if not self._clusters.was_taken_back(seen.machine_id):
+            return seen
+        detail = f"{seen.detail}; its machine was taken back"
+        return replace(seen, phase=Phase.PREEMPTED, detail=detail)
 
     def _with_cluster(self, seen: Sighting) -> Sighting:
         """A job is not gone as long as its cluster is there."""

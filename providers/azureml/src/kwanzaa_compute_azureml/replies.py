@@ -7,6 +7,7 @@
 | Running | running |
 | any of these before Running, after it has been seen running | preempted: it waits again |
 | Finalizing, CancelRequested | stopping |
+| Running, on a cluster whose machines were all taken back | preempted |
 | Canceled, at its time limit | exited |
 | Canceled, because we asked | gone |
 | Canceled, and nobody of us asked | preempted: Azure has no status of its own for that |

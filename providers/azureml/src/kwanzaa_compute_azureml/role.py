@@ -23,7 +23,7 @@ ACTIONS = (
     "jobs/read",
     "jobs/write",
 )
-CLUSTER_ACTIONS = ("computes/delete", "computes/write")
+CLUSTER_ACTIONS = ("computes/delete", "computes/listNodes/action", "computes/write")
 
 
 def role(subscription: str, group: str, *, clusters: bool) -> dict[str, Any]:

@@ -154,9 +154,12 @@ class Arm:
             self._check_cluster(name, body)
             clusters.setdefault(name, Cluster(name, body))
             return Reply(200, _shown_cluster(clusters[name]))
+        name, _, action = name.partition("/")
         if name not in clusters:
             words = f"Compute {name} not found in workspace {SCOPE.workspace}"
             raise Refusal(404, "ComputeNotFound", words)
+        if method == "POST" and action == "listNodes":
+            return Reply(200, {"nodes": self._jobs.nodes_of(clusters[name])})
         if method == "DELETE":
             self._jobs.delete_cluster(clusters[name])
             return Reply(

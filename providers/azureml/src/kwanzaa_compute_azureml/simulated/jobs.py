@@ -98,6 +98,8 @@ class Jobs:
         """
         self._cloud, self._inputs, self._variables = cloud, inputs, dict(variables)
         self._grace_s, self.requeues = grace_s, requeues
+        self.notices_s = 0.0
+        """How long Azure ML takes to see that a job's machine is gone."""
         self.by_name: dict[str, SimulatedJob] = {}
         self.clusters: dict[str, Cluster] = {}
         self._boot, self._unplug = cloud.sim.on_boot, cloud.sim.on_event
@@ -218,7 +220,7 @@ class Jobs:
                 self._command_ended(job, machine.exit_code or 0)
                 self._let_go(job)
             case "preempted" | "preempted, disk stays":
-                self._taken_back(job)
+                self._later(self.notices_s, lambda: self._taken_back(job))
 
     def _command_ended(self, job: SimulatedJob, code: int) -> None:
         if job.status == "CancelRequested":
@@ -230,7 +232,19 @@ class Jobs:
             words = f"Execution failed. User process '/bin/bash' exited with status code {code}."
             self._end(job, "Failed", ("UserError", words))
 
+    def nodes_of(self, cluster: Cluster) -> list[dict[str, str]]:
+        """The machines of a cluster, as Azure lists them."""
+        rows = []
+        for job in self.by_name.values():
+            machine = self._cloud.sim.machines.get(job.machine_id)
+            if job.cluster == cluster.name and machine is not None:
+                state = "running" if machine.bills else "preempted"
+                rows.append({"nodeId": machine.id, "nodeState": state, "runId": job.name})
+        return rows
+
     def _taken_back(self, job: SimulatedJob) -> None:
+        if job.status in ENDED:
+            return
         if job.status == "CancelRequested" or (job.is_spot and not self.requeues):
             self._end(job, "Canceled")
         elif job.is_spot:
