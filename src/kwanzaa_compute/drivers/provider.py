@@ -2,7 +2,6 @@
 
 import math
 import os
-import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar, cast
@@ -19,6 +18,7 @@ from kwanzaa_compute.drivers.contract import (
     SSHAccess,
     SSHDriver,
 )
+from kwanzaa_compute.drivers.deadline import within
 from kwanzaa_compute.drivers.replies import (
     UnsoundReplyError,
     sound_id,
@@ -149,7 +149,8 @@ class Provider:
     def _once(self, what: str, call: Callable[[], T]) -> T:
         cause: BaseException | None = None
         try:
-            return _within(self._policy.deadline_s, call)
+            limit_s = self._policy.deadline_s
+            return call() if limit_s is None else within(limit_s, call)
         except TimeoutError:
             told: ProviderError = TransientError(f"{self.name} did not answer in time ({what})")
         except UnsoundReplyError as error:
@@ -186,26 +187,3 @@ class Provider:
         """Whether an SDK's own error holds a credential, in a text that a traceback would show."""
         words = f"{cause!s} {cause!r}"
         return without(self._secrets, words) != words
-
-
-def _within(deadline_s: float | None, call: Callable[[], T]) -> T:
-    """Runs a call in a thread that is abandoned after the deadline: no SDK can hold us for ever."""
-    if deadline_s is None:
-        return call()
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # noqa: BLE001 -- carried over to the caller's thread
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(deadline_s)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError
-    return results[0]

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from kwanzaa_compute.drivers.deadline import within
 from kwanzaa_compute_azureml.identity import credential_of
 from kwanzaa_compute_azureml.request import (
     COMMAND,
@@ -61,14 +62,14 @@ class Azure:
         """One use of the client. Raises what the SDK raises, `TimeoutError` after `total_s`."""
         with self._lock:
             client = self._client
-        return within(total_s, lambda: what(client))
+        return within(total_s, lambda: what(client), who="Azure")
 
     def token(self) -> str:
         """A bearer token for Azure's management, or what the SDK raises."""
         with self._lock:
             credential = self._credential
         scope = f"{self.endpoint}/.default"
-        return within(CALL_S, lambda: credential.get_token(scope).token)
+        return within(CALL_S, lambda: credential.get_token(scope).token, who="Azure")
 
     @property
     def ca_file(self) -> str:
@@ -151,30 +152,6 @@ def command_of(request: Request, cluster: str = "") -> "Command":
         made.set_resources(instance_type=request.size, instance_count=1)
         made.set_queue_settings(job_tier=SPOT_TIER if request.spot else STANDARD_TIER)
         return made
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """What a call brings; `TimeoutError` where it takes longer, and then it is abandoned.
-
-    The SDK's own limits are for each read: a server that sends a byte now and then would hold us.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # noqa: BLE001 -- carried over to the caller's thread
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="azure")
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"Azure did not answer within {seconds:.0f} s")
-    return results[0]
 
 
 @contextlib.contextmanager

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.drivers.contract import DriverContext, Job, Phase, Sighting
+from kwanzaa_compute.drivers.deadline import within
 from kwanzaa_compute.drivers.http import HttpClient, cleaned
 from kwanzaa_compute.errors import InvalidRequestError, ProviderError, TransientError
 from kwanzaa_compute.market.offers import Offer
 from kwanzaa_compute.store import open_store
 from kwanzaa_compute_azureml import FEATURES
-from kwanzaa_compute_azureml.azure import CA_FILE, Azure, command_of, within
+from kwanzaa_compute_azureml.azure import CA_FILE, Azure, command_of
 from kwanzaa_compute_azureml.clusters import Clusters, is_not_found
 from kwanzaa_compute_azureml.history import History
 from kwanzaa_compute_azureml.images import image_for
@@ -209,7 +210,7 @@ class AzureMLDriver:
         try:
             self._check_workspace(request)
             store = open_store(place.store_url, self._context.environment)
-            within(PARCEL_S, lambda: store.put(place.path, parcel))
+            within(PARCEL_S, lambda: store.put(place.path, parcel), who="Azure")
         except Exception as error:
             why = self._meaning(error)
             why.nothing_was_created = True
@@ -217,7 +218,7 @@ class AzureMLDriver:
 
     def _forget(self, place: Place) -> None:
         store = open_store(place.store_url, self._context.environment)
-        within(PARCEL_S, lambda: store.delete(place.path))
+        within(PARCEL_S, lambda: store.delete(place.path), who="Azure")
 
     def _clean_up(self, request: Request) -> None:
         """After a refusal: what nobody will fetch, and no job will run on, is taken away again."""

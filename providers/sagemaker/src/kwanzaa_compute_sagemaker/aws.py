@@ -6,17 +6,16 @@ or else the profile that this names. It sends nothing to anybody but the service
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+from kwanzaa_compute.drivers.deadline import within
 from kwanzaa_compute.errors import CredentialsError
 
 if TYPE_CHECKING:
     import boto3
     import botocore.session
     from botocore.client import BaseClient
-
-T = TypeVar("T")
 
 CONNECT_S, READ_S = 10.0, 30.0
 CALL_S = 50.0
@@ -45,7 +44,9 @@ class Aws:
     ) -> dict[str, Any]:
         """One call. Raises what the SDK raises, `TimeoutError` after `total_s` seconds."""
         client = self.client(service)
-        answer: dict[str, Any] = within(total_s, lambda: getattr(client, method)(**words))
+        answer: dict[str, Any] = within(
+            total_s, lambda: getattr(client, method)(**words), who="AWS"
+        )
         return answer
 
     def pages(self, service: str, method: str, key: str, **words: Any) -> Iterator[Any]:
@@ -130,27 +131,3 @@ def _session(environment: Mapping[str, str], region: str) -> "botocore.session.S
             nothing_was_created=True,
         )
     return session
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """What a call brings; `TimeoutError` where it takes longer, and then it is abandoned.
-
-    The SDK's own limits are for each read: a server that sends a byte now and then would hold us.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # noqa: BLE001 -- carried over to the caller's thread
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True, name="aws")
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"AWS did not answer within {seconds:.0f} s")
-    return results[0]
