@@ -211,6 +211,9 @@ def _failure(run: Run) -> Failure | None:
 
 def say_what_goes_on(screen: Screen, compute: Compute, run_ids: Sequence[str]) -> None:
     """What is running, what it costs, and how to go on: said when somebody leaves."""
+    if compute.is_simulated:
+        screen.talk("the simulation ends here, and its machines with it; it cost nothing")
+        return
     for run_id in run_ids:
         run = compute.run(run_id)
         receipt, attempts = run.receipt, run.attempts

@@ -195,6 +195,18 @@ def test_ctrl_c_says_what_goes_on_and_the_machine_goes_on(
     assert kc.Compute().provider("local").fleet() == ()
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_a_simulation_promises_nothing_that_goes_on(start: Cli, config: Path) -> None:
+    child = start("train", config, "--provider", "sim", "--simulate", "--max-usd", "5", "--yes")
+    next(text for text in child.stderr if "launch: attempt 1" in text)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=PATIENCE_S)
+    assert child.returncode == 130
+    assert "the simulation ends here, and its machines with it" in err
+    assert "goes on" not in err
+    assert not kc.Compute().runs()
+
+
 def talk_to(words: list[str], env: dict[str, str], answer: bytes) -> tuple[int, str]:
     """Runs a command in a terminal, answers its question, and returns what it showed."""
     pid, terminal = pty.fork()
