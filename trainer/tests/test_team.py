@@ -14,7 +14,7 @@ import pytest
 from kwanzaa_compute.config import TrainingConfig
 from kwanzaa_compute.errors import RunError, UsageError
 from kwanzaa_compute.store.objects import relative_paths
-from kwanzaa_trainer.launching import Line, line_up, see_one_gpu
+from kwanzaa_trainer.launching import EXIT_STOPPED, Line, line_up, require_one_machine, see_one_gpu
 from kwanzaa_trainer.model import Base, attach_adapter, load_base
 from kwanzaa_trainer.precision import Device, Precision
 from kwanzaa_trainer.shards import quantise, shard_base
@@ -227,6 +227,28 @@ def test_two_go_on_from_what_one_saved_and_one_after_a_death_among_the_two(
     assert values(run) == pytest.approx(values(alone), rel=NEAR)
 
 
+def test_two_that_are_told_to_stop_save_and_say_so(alone: Any, tmp_path: Path) -> None:
+    """The signal is the launcher's, and both answer it in their own time."""
+    run = alone.copy(tmp_path / "copy")
+    for gone in ("done.json", *(f"checkpoints/ckpt-{n}-1/manifest.json" for n in (4, 6, 8))):
+        (run.root / gone).unlink()
+    until = time.monotonic() + LIMIT_S
+    with start_two(run, 2) as process:
+        try:
+            while not (run.root / "checkpoints/ckpt-4-2/manifest.json").exists():
+                assert process.poll() is None, process.communicate()[1].decode()[-3000:]
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            process.terminate()
+            _, said = process.communicate(timeout=LIMIT_S)
+        finally:
+            process.kill()
+    assert process.returncode == EXIT_STOPPED, said.decode()[-3000:]
+    failure = run.folder.failure(2)
+    assert failure is not None
+    assert failure.stopped
+
+
 @pytest.mark.parametrize("how", ["in_two", "in_pieces"])
 def test_what_two_processes_saved_one_goes_on_from(
     alone: Any, how: str, tmp_path: Path, request: pytest.FixtureRequest
@@ -267,9 +289,30 @@ def test_a_process_is_started_for_every_gpu_that_may_be_used() -> None:
 def test_several_machines_meet_at_the_first() -> None:
     told = {"CUDA_VISIBLE_DEVICES": "0", "KWANZAA_MACHINES": "algo-1,algo-2"}
     lines = [line_up({**told, "KWANZAA_MACHINE": name}) for name in ("algo-1", "algo-2")]
-    assert lines == [Line(1, 2, "algo-1:29400", is_first) for is_first in (True, False)]
+    assert lines == [
+        Line(1, 2, "algo-1:29400", is_first, name)
+        for name, is_first in (("algo-1", True), ("algo-2", False))
+    ]
+    own_port = told | {"KWANZAA_MACHINE": "algo-1", "KWANZAA_MEETING_PORT": "2345"}
+    assert line_up(own_port).meets_at == "algo-1:2345"
     with pytest.raises(UsageError, match="KWANZAA_MACHINE"):
         line_up({**told, "KWANZAA_MACHINE": "algo-3"})
+    for bad in ("0", "port", "65536", "-1"):
+        with pytest.raises(UsageError, match="KWANZAA_MEETING_PORT"):
+            line_up(own_port | {"KWANZAA_MEETING_PORT": bad})
+
+
+def test_one_process_on_each_machine_looks_it_over() -> None:
+    told = {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+    teams = [Team.from_environment(told | {"RANK": str(rank)}) for rank in range(4)]
+    assert [team.is_first_here for team in teams] == [True, False, True, False]
+
+
+def test_several_adapters_are_refused_on_several_machines() -> None:
+    """Each machine would train them all over again."""
+    require_one_machine({"KWANZAA_MACHINES": "algo-1"})
+    with pytest.raises(UsageError, match="one machine"):
+        require_one_machine({"KWANZAA_MACHINES": "algo-1,algo-2"})
 
 
 def test_each_process_sees_its_own_gpu_alone() -> None:
@@ -278,7 +321,10 @@ def test_each_process_sees_its_own_gpu_alone() -> None:
     assert (environ["CUDA_VISIBLE_DEVICES"], environ["LOCAL_RANK"]) == ("7", "0")
 
 
-@pytest.mark.parametrize("environ", [{"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}])
+@pytest.mark.parametrize(
+    "environ",
+    [{"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "two"}, {"LOCAL_WORLD_SIZE": "0"}],
+)
 def test_a_team_that_makes_no_sense_is_refused(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="torchrun"):
         Team.from_environment(environ)

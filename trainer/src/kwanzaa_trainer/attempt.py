@@ -12,6 +12,7 @@ from kwanzaa_compute.errors import KwanzaaError, RunError, StoreError, StoreExis
 from kwanzaa_compute.store.folder import Failure, RunFolder
 from kwanzaa_compute.store.objects import Store
 from kwanzaa_trainer.journal import Journal
+from kwanzaa_trainer.launching import require_one_machine
 from kwanzaa_trainer.members import (
     EXIT_APART,
     ApartError,
@@ -90,10 +91,12 @@ def _run(  # noqa: PLR0917 -- what an attempt consists of
         sys.stderr.write("this run is done already; nothing to do\n")
         return EXIT_DONE
     with scratch(settings) as work:
-        if settings.expected is not None and settings.team.leads:
-            preflight(settings.expected, folder, settings.attempt, work)
+        team = settings.team
+        if settings.expected is not None and team.is_first_here:
+            preflight(settings.expected, folder, settings.attempt, work, machine=team.machine)
         if names := folder.member_names():
             _require_one_process(settings)
+            require_one_machine()
             done = train_members(folder, names, settings, work, journal, clock, stop)
         else:
             # Imported late: what is done needs no torch, and whatever breaks in it is told as well.

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import FrameType
 
 from kwanzaa_compute.errors import UsageError
@@ -19,8 +19,9 @@ from kwanzaa_trainer.members import places
 
 FAILED = 1
 EXIT_STOPPED = 75
-PORT = 29400
+PORT = "29400"
 """Where the first of several machines is met, as torchrun has it by default."""
+PORT_VARIABLE = "KWANZAA_MEETING_PORT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Line:
     meets_at: str = ""
     """`host:port` of the first machine; "" where it is the only one."""
     is_first: bool = True
+    name: str = ""
+    """This machine's, of several: the others reach it by that. The first in order leads."""
 
     @property
     def is_alone(self) -> bool:
@@ -43,7 +46,8 @@ def line_up(environ: Mapping[str, str] = os.environ) -> Line:
     """What this machine's environment says. A process of torchrun's own is alone.
 
     Where a provider gives one job several machines, `KWANZAA_MACHINES` names them all, the same
-    everywhere, and `KWANZAA_MACHINE` the one in hand. Raises `UsageError` where it is not of them.
+    everywhere, and `KWANZAA_MACHINE` the one in hand. Raises `UsageError` where it is not of them,
+    and where `KWANZAA_MEETING_PORT` is no port.
     """
     if "WORLD_SIZE" in environ:
         return Line(1)
@@ -56,7 +60,23 @@ def line_up(environ: Mapping[str, str] = os.environ) -> Line:
         raise UsageError(
             f"KWANZAA_MACHINE={mine!r} is not one of KWANZAA_MACHINES", mend="set both, or neither"
         )
-    return Line(processes, len(machines), f"{machines[0]}:{PORT}", mine == machines[0])
+    return Line(processes, len(machines), _meeting(machines[0], environ), mine == machines[0], mine)
+
+
+def require_one_machine(environ: Mapping[str, str] = os.environ) -> None:
+    """Raises `UsageError` on one of several machines: for what each would do all over again."""
+    if environ.get("KWANZAA_MACHINES", "").strip(",").count(","):
+        raise UsageError(
+            "several adapters are trained on one machine, and this is one of several",
+            mend="ask the provider for one machine, or train the adapters in runs of their own",
+        )
+
+
+def _meeting(first: str, environ: Mapping[str, str]) -> str:
+    port = environ.get(PORT_VARIABLE) or PORT
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise UsageError(f"{PORT_VARIABLE}={port!r} is no port", mend=f"unset {PORT_VARIABLE}")
+    return f"{first}:{port}"
 
 
 def launch(line: Line, url: str) -> int:
@@ -71,6 +91,8 @@ def launch(line: Line, url: str) -> int:
     _prepare(os.environ, line)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _pass_on)
+    # Its handlers would take ours' place, and end in half a minute whatever is still being saved.
+    ours = {"signals_to_handle": "SIGHUP"} if "signals_to_handle" in _names(LaunchConfig) else {}
     config = LaunchConfig(
         min_nodes=line.machines,
         max_nodes=line.machines,
@@ -79,10 +101,13 @@ def launch(line: Line, url: str) -> int:
         rdzv_backend="c10d",
         rdzv_endpoint=line.meets_at or "localhost:0",
         rdzv_configs={"is_host": line.is_first} if line.meets_at else {},
+        # Ranks go by these: without them by what each machine takes its own name to be.
+        local_addr=line.name or None,
         max_restarts=0,
         monitor_interval=0.5,
         start_method="spawn",
         logs_specs=DefaultLogsSpecs(),
+        **ours,
     )
     try:
         codes = launch_agent(config, train_one, [url])
@@ -103,8 +128,12 @@ def train_one(url: str) -> int:
     return code
 
 
+def _names(of: type) -> set[str]:
+    return {field.name for field in fields(of)}
+
+
 def _prepare(environ: MutableMapping[str, str], line: Line) -> None:
-    # It would send SIGTERM on, and after half a minute SIGKILL, whatever is still being saved.
+    # Where its config does not say it yet (see `launch`), torch reads it here.
     environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP"
     share = max(1, (os.cpu_count() or 1) // line.processes)
     environ.setdefault("OMP_NUM_THREADS", str(share))

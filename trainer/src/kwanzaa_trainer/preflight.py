@@ -59,18 +59,22 @@ class Card:
     vram_gib: float
 
 
-def preflight(expected: Expected, folder: RunFolder, attempt: int, work: Path) -> None:
+def preflight(
+    expected: Expected, folder: RunFolder, attempt: int, work: Path, *, machine: int = 0
+) -> None:
     """Raises `BadMachineError` with the reason where this machine will not do.
 
     Checks the GPU's name, number and memory, that torch can use it, free disk below `work`, and
-    that the store takes what we write. Takes seconds.
+    that the store takes what we write. Takes seconds. `machine` is its number among several: each
+    is looked over, and each leaves a file of its own.
     """
     cards = _cards()
     _check_cards(expected, cards)
     _check_torch()
     _check_disk(expected.disk_gib, work)
     found = {"cards": [[card.name, card.vram_gib] for card in cards]}
-    folder.store.put(f"attempts/{attempt}/preflight.json", json.dumps(found).encode())
+    name = f"preflight-{machine}.json" if machine else "preflight.json"
+    folder.store.put(f"attempts/{attempt}/{name}", json.dumps(found).encode())
 
 
 def _cards() -> list[Card]:

@@ -31,16 +31,24 @@ class Team:
     size: int = 1
     machine: int = 0
     """The number of the machine that this process is on."""
+    here: int = 1
+    """How many of them are on each machine."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Team":
         """The team that torchrun made. Raises `UsageError` where its variables make no sense."""
         try:
-            names = (("RANK", "0"), ("WORLD_SIZE", "1"), ("GROUP_RANK", "0"))
+            size = environ.get("WORLD_SIZE", "1")
+            names = (
+                ("RANK", "0"),
+                ("WORLD_SIZE", size),
+                ("GROUP_RANK", "0"),
+                ("LOCAL_WORLD_SIZE", size),
+            )
             team = cls(*(int(environ.get(name, default)) for name, default in names))
         except ValueError:
             team = cls(-1, 0)
-        if not 0 <= team.rank < team.size:
+        if not 0 <= team.rank < team.size or team.here < 1:
             raise UsageError(
                 "RANK and WORLD_SIZE are not what torchrun sets", mend="unset RANK and WORLD_SIZE"
             )
@@ -50,6 +58,11 @@ class Team:
     def leads(self) -> bool:
         """Whether this is the one process that speaks and writes for all."""
         return self.rank == 0
+
+    @property
+    def is_first_here(self) -> bool:
+        """Whether this is the one process that looks its machine over."""
+        return self.rank % self.here == 0
 
     def meet(self) -> None:
         """Waits until every process is here; before anything else of the team is used."""
