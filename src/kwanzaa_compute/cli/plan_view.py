@@ -131,9 +131,10 @@ def _how_to_install(missing: set[str]) -> str:
 
 
 def machine(offer: Offer) -> str:
-    """A machine in words: `2x A100-80GB spot`."""
+    """A machine in words: `2x A100-80GB spot`; of several, how many: `8x L4 on 2 machines`."""
     count = f"{offer.gpu_count}x " if offer.gpu_count > 1 else ""
-    return clean(f"{count}{offer.gpu.name}{' spot' if offer.spot else ''}")
+    several = f" on {offer.machines} machines" if offer.machines > 1 else ""
+    return clean(f"{count}{offer.gpu.name}{several}{' spot' if offer.spot else ''}")
 
 
 def show_refused(screen: Screen, planned: Planned, *, everything: bool) -> None:

@@ -40,6 +40,7 @@ _Kinds = tuple[type, ...]
 _PLAIN: Mapping[str, _Kinds] = {
     "id": (str,),
     "gpu_count": (int,),
+    "machines": (int,),
     "spot": (bool,),
     "region": (str,),
     "billing_step_s": (int,),

@@ -76,6 +76,7 @@ def _sound_offer(reply: Any, provider: str) -> Offer:
     if not isinstance(reply.gpu, GPU):
         raise UnsoundReplyError(f"gpu is {_kind(reply.gpu)}")
     _whole("gpu_count", reply.gpu_count, least=1)
+    _whole("machines", reply.machines, least=1)
     _whole("billing_step_s", reply.billing_step_s, least=1)
     _whole("minimum_s", reply.minimum_s, least=0)
     if not isinstance(reply.usd_per_hour, Decimal | None):

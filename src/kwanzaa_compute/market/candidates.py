@@ -14,6 +14,7 @@ class Reason(StrEnum):
     VRAM = "vram"
     DISK = "disk"
     GPU_COUNT = "gpu count"
+    SEVERAL_MACHINES = "several machines"
     NO_BF16 = "no bf16"
     UNKNOWN_GPU = "unknown gpu"
     WRONG_GPU = "wrong gpu"
@@ -38,6 +39,8 @@ _WORDS: dict[Reason, str] = {
     Reason.VRAM: "VRAM short by {0:.1f} GiB: needs {1:.1f}, {gpu} has {2:.1f}",
     Reason.DISK: "disk short by {0:.0f} GiB: needs {1:.0f}, has {2:.0f}",
     Reason.GPU_COUNT: "has {0} GPU(s), the run needs {1}",
+    Reason.SEVERAL_MACHINES: "is {0} machines, and those train one adapter, on a base that one GPU"
+    " holds",
     Reason.NO_BF16: "{gpu} has no bf16, and fp16 is not allowed",
     Reason.UNKNOWN_GPU: "{gpu} is not in the table of GPUs, so its speed is unknown",
     Reason.WRONG_GPU: "{gpu} is not the {0} that was asked for",

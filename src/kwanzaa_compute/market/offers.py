@@ -26,10 +26,11 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One rentable machine shape at one price.
+    """One rentable machine shape at one price; or several such machines that make one job.
 
-    `usd_per_hour` is for the whole machine. None means that the price is *unknown*; no offer
-    of somebody else's machine is ever free. Only this very machine (`own_machine`) costs zero.
+    `usd_per_hour` is for the whole machine, or all of them. None means that the price is *unknown*;
+    no offer of somebody else's machine is ever free. Only this very machine (`own_machine`) costs
+    zero.
     `billing_step_s` is the unit that the provider rounds up to, `minimum_s` what it always bills.
     """
 
@@ -48,6 +49,8 @@ class Offer:
     source: str = ""
     as_of: str = ""
     own_machine: bool = False
+    machines: int = 1
+    """How many machines of one job it stands for: the GPUs and the price are those of all."""
     attended: bool = False
     """Somebody has to keep a browser open; never picked without being asked for."""
     cached: bool = False

@@ -163,7 +163,7 @@ def _gpu_refusal(gpu: GPU, asked: Asked, cards: int) -> tuple[Reason, Detail] | 
 
 def quote(offer: Offer, pace: Pace, asked: Asked) -> Quote:
     """How the run goes on machines of this offer's kind, whatever they cost an hour."""
-    refusal = _machine_refusal(offer, asked) or pace.refusal
+    refusal = _machine_refusal(offer, asked) or pace.refusal or _too_many(offer, asked)
     if refusal or not pace.tasks:
         return Quote(refusal)
     terms, settings = terms_of(offer.provider), asked.settings
@@ -252,6 +252,19 @@ def _too_small(offer: Offer, wanted: Requirements) -> tuple[Reason, Detail] | No
     if offer.disk_gib is not None and offer.disk_gib < disk_gib:
         return Reason.DISK, (disk_gib - offer.disk_gib, disk_gib, offer.disk_gib)
     return None
+
+
+def _too_many(offer: Offer, asked: Asked) -> tuple[Reason, Detail] | None:
+    """Several machines are slower than we can tell where a base lies in pieces on them."""
+    if offer.machines == 1:
+        return None
+    cards = cards_together(offer, asked)
+    is_spread = any(
+        recipe_on(task.shape, task.recipe, offer.gpu, cards).pieces > 1 for task in asked.tasks
+    )
+    return (
+        (Reason.SEVERAL_MACHINES, (offer.machines,)) if is_spread or len(asked.tasks) > 1 else None
+    )
 
 
 def _missing_features(provider: str, asked: Asked) -> frozenset[str]:

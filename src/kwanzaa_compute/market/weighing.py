@@ -68,6 +68,7 @@ _kind_of = attrgetter(
     "provider",
     "gpu",
     "gpu_count",
+    "machines",
     "spot",
     "billing_step_s",
     "minimum_s",

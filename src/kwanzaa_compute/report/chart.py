@@ -48,7 +48,8 @@ def text(words: object) -> str:
 def machine(offer: Offer) -> str:
     """A machine in words: `runpod 2x A100-80GB spot`."""
     count = f"{offer.gpu_count}x " if offer.gpu_count > 1 else ""
-    return f"{offer.provider} {count}{offer.gpu.name}{' spot' if offer.spot else ''}"
+    several = f" on {offer.machines} machines" if offer.machines > 1 else ""
+    return f"{offer.provider} {count}{offer.gpu.name}{several}{' spot' if offer.spot else ''}"
 
 
 def dollars(amount: Decimal) -> str:

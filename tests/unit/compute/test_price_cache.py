@@ -24,6 +24,7 @@ OFFER = Offer(
     id="l4",
     gpu=L4,
     gpu_count=2,
+    machines=2,
     usd_per_hour=Decimal("1.2345678"),
     spot=True,
     region="north, pole",

@@ -32,6 +32,7 @@ offers = st.builds(
     id=st.sampled_from(["a", "b", "c", "d, e"]),
     gpu=st.sampled_from([*all_gpus(), unknown_gpu("MI300X", 192)]),
     gpu_count=st.sampled_from([1, 1, 1, 2, 8]),
+    machines=st.sampled_from([1, 1, 2]),
     usd_per_hour=prices,
     spot=st.booleans(),
     region=st.sampled_from(["", "east", "west"]),

@@ -7,7 +7,7 @@ import pytest
 
 from kwanzaa_compute.market.gpus import find_gpu, unknown_gpu
 from kwanzaa_compute.market.offers import Availability, Offer, Precision
-from kwanzaa_compute.market.plan import Reason
+from kwanzaa_compute.market.plan import Reason, Task, make_plan
 
 
 def offer(gpu="A100-80GB", usd="2.00", **changed):
@@ -142,6 +142,26 @@ class TestRefusals:
         two = replace(requirements, gpu_count=2)
         assert refused(plan(offer(), needs=two)).code is Reason.GPU_COUNT
         assert refused(plan(offer(disk_gib=5.0))).code is Reason.DISK
+
+    def test_several_machines_train_one_adapter_whose_base_one_gpu_holds(
+        self, plan, requirements, small_job, olmo, recipe
+    ):
+        two = offer(gpu_count=2, machines=2)
+        best = plan(two).best
+        assert best
+        assert best.usd.expected == plan(offer(gpu_count=2)).best.usd.expected
+        beside = [Task(small_job, olmo, recipe)]
+        found = refused(plan(two, beside=beside))
+        assert found.code is Reason.SEVERAL_MACHINES
+        assert found.reason.startswith("is 2 machines")
+        assert plan(offer(gpu_count=2), beside=beside).best
+
+    def test_a_base_in_pieces_lies_on_one_machine(self, requirements, small_job, olmo, recipe):
+        tasks = [Task(small_job, olmo, replace(recipe, sharding="always"))]
+        two = offer(gpu_count=2, as_of="")
+        assert make_plan(requirements, [two], tasks).best
+        found = refused(make_plan(requirements, [replace(two, machines=2)], tasks))
+        assert found.code is Reason.SEVERAL_MACHINES
 
     def test_every_reason_has_words(self, plan, requirements):
         from kwanzaa_compute.market.candidates import _WORDS

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 from kwanzaa_compute.market.gpus import GPU
@@ -87,6 +88,28 @@ class LoopbackCloud:
         """The provider's own time limit: ends the machine at a time (seconds since the epoch)."""
         self.clock.call_at(at, lambda: self.sim.expire(self.sim.machines[machine_id]))
 
+    def start(
+        self,
+        machine: SimMachine,
+        command: Command,
+        ended: Callable[[int], None],
+        *,
+        room: str,
+        gpus: int,
+    ) -> None:
+        """Runs a command of a machine's in a room that shows so many of its GPUs.
+
+        A machine has one room, by its id, unless its provider starts several as one. `ended` gets
+        the exit code, as in `MachineRoom.start`.
+        """
+        home = self.room.home(room)
+        show_gpus(home, self.gpu_of(machine), gpus)
+        for name, content in command.files.items():
+            path = home / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        self.room.start(room, command.argv, command.env, ended)
+
     # -- what tests do and ask ----------------------------------------------------------------
 
     def preempt(self, machine_id: str) -> None:
@@ -118,16 +141,9 @@ class LoopbackCloud:
         command = machine.command
         if not isinstance(command, Command) or not self._open:
             return
-        home = self.room.home(machine.id)
-        offer = machine.place.offer
-        show_gpus(home, self.gpu_of(machine), offer.gpu_count)
-        for name, content in command.files.items():
-            path = home / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        self.room.start(
-            machine.id, command.argv, command.env, lambda code: self._exited(machine, code)
-        )
+        gpus = machine.place.offer.gpu_count
+        ended = partial(self._exited, machine)
+        self.start(machine, command, ended, room=machine.id, gpus=gpus)
 
     def _exited(self, machine: SimMachine, code: int) -> None:
         with self.at_once() as sim:
