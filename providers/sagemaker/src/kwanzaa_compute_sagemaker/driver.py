@@ -50,13 +50,14 @@ class SageMakerDriver:
     def offers(self) -> Iterable[Offer]:
         """Every training instance with a GPU that has a price in this region, both ways.
 
+        They are for as many instances a job as the user has set.
         What is free is not said, and neither is a quota: a job waits, or is refused.
         """
-        region = self._settings.checked_region()
+        region, instances = self._settings.checked_region(), self._settings.checked_instances()
         listed = self._aws.pages(
             "pricing", "get_products", "PriceList", ServiceCode=SERVICE, Filters=filters(region)
         )
-        return list(offers_of(listed, region, iso(self._context.clock.now())))
+        return list(offers_of(listed, region, iso(self._context.clock.now()), instances))
 
     def launch(self, job: Job, offer: Offer) -> str:
         """Sends the parcel, then asks for the job. A job of that name that is ours is adopted."""

@@ -2,7 +2,8 @@
 
 The price list knows on-demand training only. Managed spot has no quoted price: AWS bills a spot
 job's `BillableTimeInSeconds`, which is at most its training time, at the on-demand rate. So a
-spot offer bears the on-demand rate, as the most that it can cost, and says so.
+spot offer bears the on-demand rate, as the most that it can cost, and says so. A job of several
+instances costs each one's price: AWS's seconds are those of the job, and are billed for each.
 """
 
 import json
@@ -21,6 +22,7 @@ SPOT = "-spot"
 """Ends the id of a spot offer: the same instance type is for sale both ways."""
 MOST_USD_PER_HOUR = Decimal(10_000)
 
+_SEVERAL = re.compile(r"([1-9][0-9]{0,3})x-(ml\..+)", re.ASCII)
 _TRAINING = re.compile(r"(?:[A-Z0-9]+-)?Train:(ml\.[a-z0-9.-]+)")
 """On-demand training; not SpotTrain, not a warm pool, not hosting (`Host:`) or notebooks."""
 
@@ -33,17 +35,23 @@ def filters(region: str) -> list[dict[str, str]]:
     ]
 
 
-def offers_of(price_list: Iterable[str], region: str, as_of: str) -> Iterator[Offer]:
-    """On demand and spot, for every shape that this region sells. An unknown price is None."""
+def offers_of(
+    price_list: Iterable[str], region: str, as_of: str, instances: int = 1
+) -> Iterator[Offer]:
+    """On demand and spot, for every shape that this region sells. An unknown price is None.
+
+    Each offer is for a job of so many instances: all their GPUs, at the price of all of them.
+    """
     for instance, usd in sorted(hourly(price_list, region).items()):
         shape = SHAPES[instance]
         for spot in (False, True):
             yield Offer(
                 provider="sagemaker",
-                id=f"{instance}{SPOT}" if spot else instance,
+                id=offer_id(instance, instances, spot=spot),
                 gpu=shape.gpu,
-                gpu_count=shape.count,
-                usd_per_hour=usd,
+                gpu_count=shape.count * instances,
+                machines=instances,
+                usd_per_hour=None if usd is None else usd * instances,
                 spot=spot,
                 region=region,
                 availability=Availability.UNKNOWN,
@@ -71,9 +79,16 @@ def hourly(price_list: Iterable[str], region: str) -> dict[str, Decimal | None]:
     return found
 
 
-def instance_of(offer_id: str) -> str:
-    """The instance type of an offer."""
-    return offer_id.removesuffix(SPOT)
+def offer_id(instance: str, count: int, *, spot: bool) -> str:
+    """What an offer is called: `ml.g5.xlarge`, `2x-ml.g5.xlarge-spot`."""
+    return (f"{count}x-" if count > 1 else "") + instance + (SPOT if spot else "")
+
+
+def instances_of(offer_id: str) -> tuple[str, int]:
+    """The instance type of an offer, and how many of them a job of it has."""
+    several = _SEVERAL.fullmatch(offer_id)
+    count, instance = (int(several[1]), several[2]) if several else (1, offer_id)
+    return instance.removesuffix(SPOT), count
 
 
 def _instance(product: Any, region: str) -> str | None:

@@ -74,7 +74,9 @@ def billed(job: Mapping[str, Any]) -> str:
     billable, trained = job.get("BillableTimeInSeconds"), job.get("TrainingTimeInSeconds")
     if type(billable) is not int or type(trained) is not int:
         return ""
-    return f"AWS bills {billable} of {trained} s"
+    count = (job.get("ResourceConfig") or {}).get("InstanceCount")
+    each = f" on each of {count} instances" if type(count) is int and count > 1 else ""
+    return f"AWS bills {billable} of {trained} s{each}"
 
 
 def _phase(status: str, secondary: str, reason: str) -> Phase:

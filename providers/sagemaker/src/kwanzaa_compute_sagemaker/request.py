@@ -3,7 +3,8 @@
 Describe shows a job's environment to everybody who may look at jobs, and allows 512 characters a
 variable. So nothing of ours goes there. The command, its variables and its secrets are one
 object below the run's own folder in S3, encrypted there. SageMaker brings it to the machine as an
-input channel, by the right of the execution role, again after each interruption.
+input channel, by the right of the execution role, again after each interruption, and to each
+instance where a job has several.
 """
 
 import json
@@ -11,13 +12,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
 from kwanzaa_compute.drivers.contract import Job
 from kwanzaa_compute.errors import InvalidRequestError
 from kwanzaa_compute.market.offers import Offer
-from kwanzaa_compute_sagemaker.prices import instance_of
+from kwanzaa_compute_sagemaker.prices import instances_of
 from kwanzaa_compute_sagemaker.replies import OURS
 from kwanzaa_compute_sagemaker.shapes import SHAPES
 
@@ -26,11 +28,9 @@ PARCEL = "job.json"
 INPUT = f"/opt/ml/input/data/{CHANNEL}"
 HOME = "/opt/ml/kwanzaa"
 """Where the command works: on the machine's volume, and not below what SageMaker uploads."""
-LAUNCHER = (
-    "import json,os,sys;j=json.load(open(sys.argv[1]+'/job.json'));os.environ.update(j['env']);"
-    "os.makedirs(sys.argv[2],exist_ok=True);os.chdir(sys.argv[2]);os.execvp(j['argv'][0],j['argv'])"
-)
-"""Becomes the job's command, so that signals and exit codes are the command's own."""
+RESOURCES = "/opt/ml/input/config/resourceconfig.json"
+LAUNCHER = "import json,sys;exec(json.load(open(sys.argv[1]))['start'])"
+"""Becomes `start`, which lies in the parcel: an argument has 256 characters at most."""
 WAIT_S = 3600
 """How long a spot job may wait for instances, beside its running time."""
 LEAST_GIB = 30
@@ -67,13 +67,14 @@ def parcel_of(job: Job) -> bytes:
     for name, value in env.items():
         if not _VARIABLE.fullmatch(name) or "\0" in value:
             raise refused(f"{name[:200]!r} cannot be a variable of the machine")
-    return json.dumps({"argv": list(job.argv), "env": env}).encode()
+    start = files(__package__).joinpath("start.py").read_text("utf-8")
+    return json.dumps({"argv": list(job.argv), "env": env, "start": start}).encode()
 
 
 def request_of(job: Job, offer: Offer, *, role: str, image: str, kms_key: str) -> dict[str, Any]:
     """The words of `CreateTrainingJob`. Raises `InvalidRequestError` for what cannot be said."""
-    instance = instance_of(offer.id)
-    if instance not in SHAPES:
+    instance, count = instances_of(offer.id)
+    if instance not in SHAPES or offer.gpu_count != SHAPES[instance].count * count:
         raise refused(f"{offer.id[:100]!r} is not a training instance that we know")
     if not OURS.fullmatch(job.name):
         raise refused(f"{job.name[:100]!r} cannot be a training job's name")
@@ -87,19 +88,19 @@ def request_of(job: Job, offer: Offer, *, role: str, image: str, kms_key: str) -
             "TrainingImage": image,
             "TrainingInputMode": "File",
             "ContainerEntrypoint": ["python3", "-c", LAUNCHER],
-            "ContainerArguments": [INPUT, HOME],
+            "ContainerArguments": [f"{INPUT}/{PARCEL}", RESOURCES, HOME],
         },
         "InputDataConfig": [
             {
                 "ChannelName": CHANNEL,
-                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"{folder}/"}},
+                "DataSource": {"S3DataSource": _whole(f"{folder}/")},
             }
         ],
         # SageMaker asks for one. The trainer leaves nothing where it would be taken from.
         "OutputDataConfig": {"S3OutputPath": f"{folder}/output", **_key("KmsKeyId", kms_key)},
         "ResourceConfig": {
             "InstanceType": instance,
-            "InstanceCount": 1,
+            "InstanceCount": count,
             "VolumeSizeInGB": max(LEAST_GIB, math.ceil(job.disk_gib)),
             **_key("VolumeKmsKeyId", kms_key),
         },
@@ -134,6 +135,15 @@ def parcel_of_description(job: Mapping[str, Any]) -> Place | None:
 def refused(words: str) -> InvalidRequestError:
     """An error of which it is certain that nothing was launched."""
     return InvalidRequestError(f"nothing was launched: {words}", nothing_was_created=True)
+
+
+def _whole(url: str) -> dict[str, str]:
+    """All of a folder, for every instance."""
+    return {
+        "S3DataType": "S3Prefix",
+        "S3Uri": url,
+        "S3DataDistributionType": "FullyReplicated",
+    }
 
 
 def _key(name: str, value: str) -> dict[str, str]:

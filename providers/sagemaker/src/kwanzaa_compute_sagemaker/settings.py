@@ -10,19 +10,24 @@ from kwanzaa_compute.errors import CredentialsError, InvalidRequestError
 ROLE = "KWANZAA_SAGEMAKER_ROLE"
 IMAGE = "KWANZAA_SAGEMAKER_IMAGE"
 KMS_KEY = "KWANZAA_SAGEMAKER_KMS_KEY"
+INSTANCES = "KWANZAA_SAGEMAKER_INSTANCES"
+MOST_INSTANCES = 32
+"""A number beyond that is taken for a slip of the hand: it would multiply the price."""
 
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
+_WHOLE = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The region, the execution role, and what may be chosen beside: an image, a KMS key."""
+    """The region, the execution role, and what may be chosen beside."""
 
     region: str = ""
     role: str = ""
     image: str = ""
     kms_key: str = ""
+    instances: str = ""
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
@@ -32,6 +37,7 @@ class Settings:
             environment.get(ROLE, ""),
             environment.get(IMAGE, ""),
             environment.get(KMS_KEY, ""),
+            environment.get(INSTANCES, ""),
         )
 
     def checked_region(self) -> str:
@@ -42,6 +48,17 @@ class Settings:
                 f"SageMaker: {said}", mend="export AWS_REGION=us-east-1", nothing_was_created=True
             )
         return self.region
+
+    def checked_instances(self) -> int:
+        """How many instances a job has. Raises `InvalidRequestError` for what is no such number."""
+        text = self.instances or "1"
+        if not _WHOLE.fullmatch(text) or int(text) > MOST_INSTANCES:
+            raise InvalidRequestError(
+                f"SageMaker: {INSTANCES}={text[:60]!r} is not a number from 1 to {MOST_INSTANCES}",
+                mend=f"unset {INSTANCES} for jobs of one instance",
+                nothing_was_created=True,
+            )
+        return int(text)
 
     def checked_role(self) -> str:
         """The ARN of the execution role. Raises `CredentialsError` where it is none."""

@@ -33,7 +33,8 @@ from kwanzaa_compute_sagemaker.simulated.account import (
     places,
 )
 from kwanzaa_compute_sagemaker.simulated.api import Api, refused, troubles
-from kwanzaa_compute_sagemaker.simulated.jobs import Jobs, TrainingCloud
+from kwanzaa_compute_sagemaker.simulated.hosts import TrainingCloud
+from kwanzaa_compute_sagemaker.simulated.jobs import Jobs
 from kwanzaa_compute_sagemaker.simulated.moto import MotoServer
 
 
@@ -96,7 +97,7 @@ class SageMakerSimulator:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """Credentials, a region, a role, and nothing of the user's own."""
+        """Credentials, a region, a role; of the user's own only how many instances a job has."""
         return {
             "AWS_ACCESS_KEY_ID": KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
@@ -169,7 +170,8 @@ class SageMakerSimulator:
     def _logs(self, operation: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """What containers have printed since the last question goes to CloudWatch; then it says."""
         for job in self.jobs.by_name.values():
-            self._log(f"{job.name}/algo-1-{round(job.created_at)}", job.machine_id)
+            for number, room in enumerate(job.rooms, 1):
+                self._log(f"{job.name}/algo-{number}-{round(job.created_at)}", room)
         method = {"DescribeLogStreams": "describe_log_streams", "GetLogEvents": "get_log_events"}
         try:
             answer = self._inside.call("logs", method[operation], **body)
@@ -180,8 +182,8 @@ class SageMakerSimulator:
             raise Refusal(response.get("Code", "InternalFailure"), "") from error
         return {key: value for key, value in answer.items() if key != "ResponseMetadata"}
 
-    def _log(self, stream: str, machine_id: str) -> None:
-        lines = self.cloud.room.output(machine_id) if machine_id else []
+    def _log(self, stream: str, room: str) -> None:
+        lines = self.cloud.room.output(room)
         new = lines[self._logged.get(stream, 0) :]
         if not new:
             return

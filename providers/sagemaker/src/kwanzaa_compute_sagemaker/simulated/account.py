@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from kwanzaa_compute.market.offers import Availability, Offer
 from kwanzaa_compute.testing.weather import Place
-from kwanzaa_compute_sagemaker.prices import SPOT
+from kwanzaa_compute_sagemaker.prices import offer_id
 from kwanzaa_compute_sagemaker.shapes import SHAPES
 
 NUMBER = "123456789012"
@@ -53,6 +53,21 @@ def places(capacity: Mapping[str, int] | None = None) -> list[Place]:
     ]
 
 
+def place_of(
+    instance: str, count: int, places: dict[tuple[str, str], Place], *, spot: bool
+) -> Place:
+    """Where a job of so many instances goes; several have a place of their own from then on.
+
+    Those who train one by one, and those who train together, do not take each other's capacity.
+    """
+    one = places[offer_id(instance, 1, spot=spot), REGION]
+    if count == 1:
+        return one
+    most = None if one.capacity is None else one.capacity // count
+    several = Place(_offer(instance, spot, count), capacity=most)
+    return places.setdefault(several.key, several)
+
+
 def price_list() -> list[str]:
     """AWS's price list for SageMaker: what trains, and much else that must not be taken for it."""
     rows = [_row(f"USE1-Train:{name}", name, usd) for name, usd in USD_PER_HOUR.items()]
@@ -79,13 +94,14 @@ def _row(usage: str, instance: str, usd: str, region: str = REGION) -> dict[str,
     }
 
 
-def _offer(instance: str, spot: bool) -> Offer:  # noqa: FBT001 -- one of two kinds
+def _offer(instance: str, spot: bool, count: int = 1) -> Offer:  # noqa: FBT001 -- of two kinds
     return Offer(
         provider="sagemaker",
-        id=f"{instance}{SPOT}" if spot else instance,
+        id=offer_id(instance, count, spot=spot),
         gpu=SHAPES[instance].gpu,
-        gpu_count=SHAPES[instance].count,
-        usd_per_hour=Decimal(USD_PER_HOUR[instance]),
+        gpu_count=SHAPES[instance].count * count,
+        machines=count,
+        usd_per_hour=Decimal(USD_PER_HOUR[instance]) * count,
         spot=spot,
         region=REGION,
         availability=Availability.AVAILABLE,

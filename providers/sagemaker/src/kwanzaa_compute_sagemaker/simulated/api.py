@@ -9,6 +9,7 @@ from typing import Any
 from kwanzaa_compute.testing.loopback.wire import DROPPED, Reply, Request
 from kwanzaa_compute.testing.weather import RateLimitedError, SimError, TimedOutError
 from kwanzaa_compute_sagemaker.simulated.account import REGION, Account, price_list
+from kwanzaa_compute_sagemaker.simulated.hosts import count_of
 from kwanzaa_compute_sagemaker.simulated.jobs import ENDED, Jobs, TrainingJob
 from kwanzaa_compute_sagemaker.simulated.model import faults_of_request
 
@@ -126,17 +127,19 @@ class Api:
         instance = body["ResourceConfig"]["InstanceType"]
         allowed = self._account.quotas.get(instance)
         used = sum(
-            job.status not in ENDED and job.request["ResourceConfig"]["InstanceType"] == instance
+            job.count
             for job in self._jobs.by_name.values()
+            if job.status not in ENDED and job.request["ResourceConfig"]["InstanceType"] == instance
         )
-        if allowed is not None and used >= allowed:
+        more = count_of(body)
+        if allowed is not None and used + more > allowed:
             spot = "spot " if body.get("EnableManagedSpotTraining") else ""
             raise Refusal(
                 "ResourceLimitExceeded",
                 f"The account-level service limit '{instance} for {spot}training job usage' is"
                 f" {allowed} Instances, with current utilization of {used} Instances and a request"
-                " delta of 1 Instances. Please use AWS Service Quotas to request an increase for"
-                " this quota.",
+                f" delta of {more} Instances. Please use AWS Service Quotas to request an increase"
+                " for this quota.",
             )
 
     def _stop(self, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,6 +1,5 @@
 """Training jobs over a `LoopbackCloud`: what becomes of each, and what its container finds."""
 
-import json
 import secrets
 import signal
 from collections.abc import Callable, Mapping
@@ -8,11 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kwanzaa_compute.testing.loopback import Command, LoopbackCloud
+from kwanzaa_compute.testing.loopback import Command
 from kwanzaa_compute.testing.simcloud import SimMachine
 from kwanzaa_compute.testing.weather import SoldOutError
-from kwanzaa_compute_sagemaker.prices import SPOT
-from kwanzaa_compute_sagemaker.simulated.account import NUMBER, REGION
+from kwanzaa_compute_sagemaker.simulated.account import NUMBER, REGION, place_of
+from kwanzaa_compute_sagemaker.simulated.hosts import (
+    TrainingCloud,
+    config_of,
+    count_of,
+    free_port,
+    rooms_of,
+)
 
 Channels = Callable[[Mapping[str, Any]], Mapping[str, bytes]]
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
@@ -51,20 +56,19 @@ class TrainingJob:
         return f"arn:aws:sagemaker:{REGION}:{NUMBER}:training-job/{self.name}"
 
     @property
+    def count(self) -> int:
+        """How many instances it has."""
+        return count_of(self.request)
+
+    @property
+    def rooms(self) -> list[str]:
+        """Its instances of now in the machine room; none while it waits for its first."""
+        return rooms_of(self.machine_id, self.count) if self.machine_id else []
+
+    @property
     def is_spot(self) -> bool:
         """Whether its machine may be taken back."""
         return bool(self.request.get("EnableManagedSpotTraining"))
-
-
-class TrainingCloud(LoopbackCloud):
-    """The machines of training jobs; one is known by its job's name as well as by its own id."""
-
-    jobs: "Jobs"
-
-    def preempt(self, machine_id: str) -> None:
-        """Takes a job's machine back."""
-        job = self.jobs.by_name.get(machine_id)
-        super().preempt(job.machine_id if job else machine_id)
 
 
 class Jobs:
@@ -85,9 +89,11 @@ class Jobs:
         interrupted starts again after `restart_s`.
         """
         self.by_name: dict[str, TrainingJob] = {}
+        self.working: dict[str, set[str]] = {}
+        """The instances of each machine whose command has not ended."""
         self._cloud, self._channels, self._url = cloud, channels, credentials_url
         self._grace_s, self._restart_s = grace_s, restart_s
-        self._boot, self._unplug = cloud.sim.on_boot, cloud.sim.on_event
+        self._unplug = cloud.sim.on_event
         cloud.sim.on_boot, cloud.sim.on_event = self._booted, self._happened
         cloud.jobs = self
 
@@ -112,7 +118,7 @@ class Jobs:
             self._end(job, "Stopped")
             self._cloud.sim.terminate(job.machine_id)
             return
-        self._cloud.room.signal(job.machine_id, signal.SIGTERM)
+        self._cloud.signal(job.machine_id, signal.SIGTERM)
         self._later(self._grace_s, lambda: self._cloud.sim.terminate(job.machine_id))
 
     def trained_s(self, job: TrainingJob) -> int:
@@ -124,12 +130,12 @@ class Jobs:
     # -- what happens to machines -------------------------------------------------------------
 
     def _ask_for_a_machine(self, job: TrainingJob) -> None:
-        instance = job.request["ResourceConfig"]["InstanceType"]
-        place = (f"{instance}{SPOT}" if job.is_spot else instance, REGION)
+        instance, places = job.request["ResourceConfig"]["InstanceType"], self._cloud.sim.places
+        place = place_of(instance, job.count, places, spot=job.is_spot)
         algorithm = job.request["AlgorithmSpecification"]
         argv = [*algorithm["ContainerEntrypoint"], *algorithm.get("ContainerArguments", [])]
         try:
-            job.machine_id = self._cloud.create(job.name, place, Command(argv))
+            job.machine_id = self._cloud.create(job.name, place.key, Command(argv))
         except SoldOutError:
             self._turn(job, "Pending")
             self._later(PENDING_S, lambda: self._give_up(job))
@@ -144,30 +150,42 @@ class Jobs:
         if job.machine_id != machine.id or job.status != "InProgress":
             return
         self._turn(job, "Downloading")
-        home = self._cloud.room.home(machine.id)
         files = {f"opt/ml/input/data/{k}": v for k, v in self._channels(job.request).items()}
         if not files:
             self._end(job, "Failed", reason="ClientError: No S3 objects found in the channel")
             self._cloud.sim.expire(machine)
             return
-        machine.command = self._container(machine, job, home, files)
         now = self.now
         job.started_at, job.trained_since = job.started_at or now, now
         self._turn(job, "Training")
         left = job.request["StoppingCondition"]["MaxRuntimeInSeconds"] - job.run_s
         self._later(left, lambda: self._time_is_up(job, machine))
-        self._boot(machine)
+        self._cloud.begin(machine, self._containers(machine, job, files))
 
-    def _container(
-        self, machine: SimMachine, job: TrainingJob, home: Path, files: Mapping[str, bytes]
-    ) -> Command:
-        """What the container runs and sees, with /opt/ml in the machine's own folder."""
+    def _containers(
+        self, machine: SimMachine, job: TrainingJob, files: Mapping[str, bytes]
+    ) -> list[Command]:
+        """What each instance's container runs."""
         command = machine.command
         if not isinstance(command, Command):
             raise TypeError("a machine without a command")
+        rooms = rooms_of(machine.id, job.count)
+        # On AWS each job has a network of its own, and a port in it is always free.
+        shared = {"KWANZAA_MEETING_PORT": str(free_port())} if job.count > 1 else {}
+        return [
+            self._container(
+                replace(command, env=shared, files={**files, **_config(job, number)}),
+                job,
+                self._cloud.room.home(room),
+            )
+            for number, room in enumerate(rooms, 1)
+        ]
+
+    def _container(self, command: Command, job: TrainingJob, home: Path) -> Command:
+        """What a container sees, with /opt/ml in the instance's own folder."""
         token = home / "opt/ml/.token"
-        config = {f"opt/ml/input/config/{k}": json.dumps(v).encode() for k, v in _config(job)}
         env = {
+            **command.env,
             **job.request.get("Environment", {}),
             "AWS_REGION": REGION,
             "TRAINING_JOB_NAME": job.name,
@@ -177,7 +195,7 @@ class Jobs:
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token),
         }
         argv = [f"{home}{word}" if word.startswith(f"{ML}/") else word for word in command.argv]
-        given = {**config, **files, "opt/ml/.token": job.key.encode()}
+        given = {**command.files, "opt/ml/.token": job.key.encode()}
         return replace(command, argv=argv, env=env, files=given)
 
     def _time_is_up(self, job: TrainingJob, machine: SimMachine) -> None:
@@ -248,30 +266,6 @@ class Jobs:
         self._cloud.clock.call_at(self.now + seconds, what)
 
 
-def _config(job: TrainingJob) -> list[tuple[str, object]]:
-    """The files that AWS lays into /opt/ml/input/config."""
-    channel = {
-        "TrainingInputMode": "File",
-        "S3DistributionType": "FullyReplicated",
-        "RecordWrapperType": "None",
-    }
-    instance = job.request["ResourceConfig"]["InstanceType"]
-    group = {
-        "instance_group_name": "homogeneousCluster",
-        "instance_type": instance,
-        "hosts": ["algo-1"],
-    }
-    resources = {
-        "current_host": "algo-1",
-        "current_instance_type": instance,
-        "current_group_name": "homogeneousCluster",
-        "hosts": ["algo-1"],
-        "instance_groups": [group],
-        "network_interface_name": "eth0",
-    }
-    names = [one["ChannelName"] for one in job.request.get("InputDataConfig", [])]
-    return [
-        ("hyperparameters.json", job.request.get("HyperParameters", {})),
-        ("inputdataconfig.json", dict.fromkeys(names, channel)),
-        ("resourceconfig.json", resources),
-    ]
+def _config(job: TrainingJob, number: int) -> Mapping[str, bytes]:
+    given = config_of(job.request, number)
+    return {f"opt/ml/input/config/{name}": content for name, content in given.items()}
