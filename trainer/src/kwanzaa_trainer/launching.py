@@ -13,6 +13,7 @@ from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from types import FrameType
+from typing import Any
 
 from kwanzaa_compute.errors import UsageError
 from kwanzaa_trainer.members import places
@@ -22,6 +23,8 @@ EXIT_STOPPED = 75
 PORT = "29400"
 """Where the first of several machines is met, as torchrun has it by default."""
 PORT_VARIABLE = "KWANZAA_MEETING_PORT"
+SPARED = "SIGHUP"
+"""The one signal that is left to torchrun: it must have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,9 @@ def launch(line: Line, url: str) -> int:
     _prepare(os.environ, line)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _pass_on)
-    # Its handlers would take ours' place, and end in half a minute whatever is still being saved.
-    ours = {"signals_to_handle": "SIGHUP"} if "signals_to_handle" in _names(LaunchConfig) else {}
+    # Its handlers would replace ours, and end in half a minute whatever is still being saved.
+    told = "signals_to_handle" in {field.name for field in fields(LaunchConfig)}
+    ours: dict[str, Any] = {"signals_to_handle": SPARED} if told else {}
     config = LaunchConfig(
         min_nodes=line.machines,
         max_nodes=line.machines,
@@ -128,13 +132,9 @@ def train_one(url: str) -> int:
     return code
 
 
-def _names(of: type) -> set[str]:
-    return {field.name for field in fields(of)}
-
-
 def _prepare(environ: MutableMapping[str, str], line: Line) -> None:
     # Where its config does not say it yet (see `launch`), torch reads it here.
-    environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP"
+    environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = SPARED
     share = max(1, (os.cpu_count() or 1) // line.processes)
     environ.setdefault("OMP_NUM_THREADS", str(share))
 
