@@ -23,6 +23,8 @@ EXIT_STOPPED = 75
 PORT = "29400"
 """Where the first of several machines is met, as torchrun has it by default."""
 PORT_VARIABLE = "KWANZAA_MEETING_PORT"
+MEETING_S = 1200
+"""How long a machine waits for the others: one may have libraries to install."""
 SPARED = "SIGHUP"
 """The one signal that is left to torchrun: it must have one."""
 
@@ -104,7 +106,7 @@ def launch(line: Line, url: str) -> int:
         run_id="kwanzaa",
         rdzv_backend="c10d",
         rdzv_endpoint=line.meets_at or "localhost:0",
-        rdzv_configs={"is_host": line.is_first} if line.meets_at else {},
+        rdzv_configs=_patience(line),
         # Ranks go by these: without them by what each machine takes its own name to be.
         local_addr=line.name or None,
         max_restarts=0,
@@ -130,6 +132,13 @@ def train_one(url: str) -> int:
     if code not in {0, EXIT_STOPPED}:
         sys.exit(code)
     return code
+
+
+def _patience(line: Line) -> dict[str, Any]:
+    """Machines of one job are not ready at the same time, nor is the first one's name known."""
+    if not line.meets_at:
+        return {}
+    return {"is_host": line.is_first, "read_timeout": MEETING_S, "join_timeout": MEETING_S}
 
 
 def _prepare(environ: MutableMapping[str, str], line: Line) -> None:
