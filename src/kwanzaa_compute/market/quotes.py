@@ -122,15 +122,19 @@ def cards_together(offer: Offer, asked: Asked) -> int:
 
 def pace_of(gpu: GPU, asked: Asked, cards: int = 1) -> Pace:
     """Whether so many GPUs will do at all, and how fast they are. Done once for each kind."""
-    refusal = _gpu_refusal(gpu, asked, cards)
+    refusal = _kind_refusal(gpu, asked)
     if refusal:
         return Pace(refusal)
-    return Pace(None, tuple(_paced(task, gpu, asked, cards) for task in asked.tasks))
+    recipes = [recipe_on(task.shape, task.recipe, gpu, cards) for task in asked.tasks]
+    refusal = _memory_refusal(gpu, asked, recipes)
+    if refusal:
+        return Pace(refusal)
+    each = zip(asked.tasks, recipes, strict=True)
+    return Pace(None, tuple(_paced(task, recipe, gpu, asked, cards) for task, recipe in each))
 
 
-def _paced(task: Task, gpu: GPU, asked: Asked, cards: int) -> Paced:
+def _paced(task: Task, recipe: Recipe, gpu: GPU, asked: Asked, cards: int) -> Paced:
     receipts = asked.settings.receipts
-    recipe = recipe_on(task.shape, task.recipe, gpu, cards)
     training, evaluating = (
         speed(task.shape, recipe, gpu, gpu_count=cards, training=mode, receipts=receipts)
         for mode in (True, False)
@@ -140,7 +144,7 @@ def _paced(task: Task, gpu: GPU, asked: Asked, cards: int) -> Paced:
     return Paced(task.workload, training, evaluating, answering)
 
 
-def _gpu_refusal(gpu: GPU, asked: Asked, cards: int) -> tuple[Reason, Detail] | None:
+def _kind_refusal(gpu: GPU, asked: Asked) -> tuple[Reason, Detail] | None:
     wanted, settings = asked.requirements, asked.settings
     if wanted.gpu and not gpu_matches(gpu, wanted.gpu):
         return Reason.WRONG_GPU, (wanted.gpu,)
@@ -149,10 +153,19 @@ def _gpu_refusal(gpu: GPU, asked: Asked, cards: int) -> tuple[Reason, Detail] | 
     asked_for = settings.allow_arm or wanted.gpu  # here it is what was asked for by name
     if gpu.arch == "arm" and not gpu.is_cpu and not asked_for:
         return Reason.ARM, ()
-    recipes = [(task.shape, recipe_on(task.shape, task.recipe, gpu, cards)) for task in asked.tasks]
-    need = max(memory_needed(*one, on_gpu=not gpu.is_cpu).total_gib for one in recipes)
+    return None
+
+
+def _memory_refusal(
+    gpu: GPU, asked: Asked, recipes: Sequence[Recipe]
+) -> tuple[Reason, Detail] | None:
+    wanted = asked.requirements
+    need = max(
+        memory_needed(task.shape, recipe, on_gpu=not gpu.is_cpu).total_gib
+        for task, recipe in zip(asked.tasks, recipes, strict=True)
+    )
     # What is asked for at least is meant for a card that holds the whole base.
-    is_spread = any(recipe.pieces > 1 for _, recipe in recipes)
+    is_spread = any(recipe.pieces > 1 for recipe in recipes)
     need = need if gpu.is_cpu or is_spread else max(need, wanted.vram_gib)
     if gpu.vram_gib < need:
         return Reason.VRAM, (need - gpu.vram_gib, need, gpu.vram_gib)

@@ -6,6 +6,7 @@ against peaks measured on an H200 with OLMo-7B; the unit tests hold the predicti
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from kwanzaa_compute.market.gpus import GPU
 from kwanzaa_compute.market.recipe import FAST, CodePath, Recipe, compute_on
@@ -91,6 +92,7 @@ class Sizing:
         return self.total_gib - self.gib("context") - self.gib("fragmentation")
 
 
+@lru_cache(maxsize=512)
 def memory_needed(shape: ModelShape, recipe: Recipe, *, on_gpu: bool = True) -> Sizing:
     """The peak memory of training `shape` by `recipe` on one GPU, line by line.
 
