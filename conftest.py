@@ -143,7 +143,7 @@ def prism(tmp_path_factory: pytest.TempPathFactory) -> Prism:
     """
     node = shutil.which("node")
     if node is None or shutil.which("npm") is None:
-        pytest.skip("node is not here: openapi-core's opinion has to do")
+        _missing("node with npm", "install Node.js; until then openapi-core's opinion has to do")
     program = _prism_program()
 
     @contextmanager
@@ -186,7 +186,7 @@ def _prism_program() -> Path:
                 check=False,
             )
             if made.returncode:
-                pytest.skip(f"npm cannot have {PRISM}: {made.stderr[-200:]}")
+                _missing(PRISM, f"npm cannot have it: {made.stderr[-200:]}")
     return program
 
 

@@ -23,12 +23,13 @@ import sys
 import urllib.request
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 from urllib.parse import urlencode
 
 from kwanzaa_compute.clock import iso
 from kwanzaa_compute.errors import UsageError
 from kwanzaa_compute.store.sas import VERSION
+from kwanzaa_compute.testing.loopback.child import end_child, piped
 from kwanzaa_compute_azureml.simulated.authority import Authority
 
 INSTALL = f"python -m {__package__}.azurite"
@@ -76,7 +77,7 @@ class Azurite:
             },
             start_new_session=True,  # Ctrl-C is for us: machines still write to their store
         )
-        port = next(filter(None, map(_LISTENS.search, _piped(self._process.stdout))), None)
+        port = next(filter(None, map(_LISTENS.search, piped(self._process.stdout))), None)
         if port is None:
             self.__exit__()
             raise UsageError("Azurite does not start", mend=f"{TOOLS}, then {INSTALL}")
@@ -84,13 +85,7 @@ class Azurite:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            _piped(pipe).close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_child(self._process)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -185,12 +180,6 @@ def _locked(name: str) -> bytes:
 
 def _lock_hash() -> str:
     return hashlib.sha256(_locked("package-lock.json")).hexdigest()
-
-
-def _piped(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise RuntimeError("a pipe that was asked for is missing")
-    return pipe
 
 
 def main() -> int:

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import threading
 from importlib.util import find_spec
-from typing import IO, Self
+from typing import Self
 
 from kwanzaa_compute.errors import UsageError
+from kwanzaa_compute.testing.loopback.child import end_child, piped
 
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 NEEDED = ("moto", "flask", "flask_cors", "boto3")
@@ -37,7 +38,7 @@ class MotoServer:
             env={name: os.environ[name] for name in KEPT if name in os.environ},
             start_new_session=True,  # Ctrl-C is for us: machines still write to their store
         )
-        port = _piped(self._process.stdout).readline().strip()
+        port = piped(self._process.stdout).readline().strip()
         if not port.isdigit():
             self.__exit__()
             raise UsageError("moto does not start", mend="pip install --upgrade 'moto[s3]'")
@@ -45,19 +46,7 @@ class MotoServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            _piped(pipe).close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-def _piped(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise RuntimeError("a pipe that was asked for is missing")
-    return pipe
+        end_child(self._process)
 
 
 def serve() -> None:
